@@ -1,0 +1,33 @@
+# Every target runs from a fresh clone with Go, git and make; test and check also need a C compiler,
+# for the race detector.
+
+GO      ?= go
+ARGS    ?=
+RELEASE ?= $(shell git describe --tags --always --dirty 2>/dev/null)
+
+.PHONY: build run test check fmt bench bench-compare interop fuzz
+
+build: ## build bin/hub
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.release=$(RELEASE)' -o bin/hub ./cmd/hub
+
+run: build ## run the hub, ready for spokes at :8080 and events at 127.0.0.1:8081; flags in ARGS
+	@exec ./bin/hub serve $(ARGS)
+
+test: ## all tests: once with the race detector and every invariant checked, once as users run it
+	HUB_VERIFY=1 $(GO) test -race ./...
+	$(GO) test ./...
+
+check: ## what a commit has to pass
+	scripts/check
+
+bench: ## the short benchmarks
+	$(GO) test -run xxx -bench . ./bench
+
+bench-compare: ## ten counts against another commit: make bench-compare BASE=<ref>
+	scripts/bench-compare $(BASE)
+
+interop: ## spokes written by others: Node's ws, Python's websockets, headless Chromium, coder/websocket
+	scripts/interop
+
+fuzz: ## every fuzz target for FUZZTIME each
+	scripts/fuzz $(FUZZTIME)

@@ -1,0 +1,2 @@
+// Package deps holds the test of who may import whom.
+package deps
