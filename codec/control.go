@@ -1,0 +1,128 @@
+package codec
+
+import (
+	"bytes"
+	"fmt"
+	"reflect"
+
+	"github.com/bytedance/sonic"
+)
+
+// ReservedPrefix begins the types that belong to the hub.
+const ReservedPrefix = "__"
+
+// The reserved types.
+const (
+	TypeSubscribe    = "__subscribe"    // spoke to hub
+	TypeUnsubscribe  = "__unsubscribe"  // spoke to hub
+	TypeSubscribed   = "__subscribed"   // hub to spoke, the answer
+	TypeUnsubscribed = "__unsubscribed" // hub to spoke, the answer
+	TypeWelcome      = "__welcome"      // hub to spoke, the first event
+	TypeGap          = "__gap"          // hub to spoke, where events are missing
+	TypeError        = "__error"        // hub to spoke
+	TypeDrain        = "__drain"        // hub to spoke: the hub goes away
+)
+
+// The codes of Error.
+const (
+	CodeBadEnvelope = "bad_envelope"
+	CodeBadTopic    = "bad_topic"
+	CodeTooMany     = "too_many_topics"
+	CodeOverloaded  = "overloaded"
+	CodeTooLarge    = "too_large"
+)
+
+// Welcome is the payload of the first event on a connection.
+type Welcome struct {
+	Spoke string `json:"spoke"` // the spoke's id
+	Node  string `json:"node"`  // the hub's name
+}
+
+// Gap is the payload that stands in a stream where events are missing.
+type Gap struct {
+	Dropped   uint64 `json:"dropped"`
+	Conflated uint64 `json:"conflated"`
+	Reason    string `json:"reason"`
+}
+
+// Error is the payload of the hub's answer to what it could not take.
+type Error struct {
+	Code    string `json:"code"`
+	Message string `json:"message"`
+}
+
+// Drain is the payload that announces the end of a hub.
+type Drain struct {
+	ReconnectAfterMs int64 `json:"reconnectAfterMs"` // each spoke gets its own
+}
+
+// Topics is the payload of subscriptions and of their answers.
+type Topics struct {
+	Topics []string `json:"topics"`
+}
+
+// Control returns an envelope of a reserved type. The payload is one of the types of this file.
+func Control(typ, id string, payload any) Envelope {
+	e, err := NewEnvelope(typ, id, payload)
+	if err != nil {
+		panic(fmt.Sprintf("codec: control event %s: %v", typ, err)) // strings are made valid by the callers
+	}
+	return e
+}
+
+// ParseTopics reads the topics that a __subscribe or __unsubscribe names: {"topic":"a:1"},
+// {"topics":["a:1","b:*"]}, a bare string, or with a null payload the envelope's id.
+func ParseTopics(e Envelope) ([]Pattern, error) {
+	names, err := topicNames(e)
+	if err != nil {
+		return nil, err
+	}
+	patterns := make([]Pattern, 0, len(names))
+	for _, name := range names {
+		p, err := ParsePattern(name)
+		if err != nil {
+			return nil, err
+		}
+		patterns = append(patterns, p)
+	}
+	return patterns, nil
+}
+
+func topicNames(e Envelope) ([]string, error) {
+	payload := bytes.TrimSpace(e.Payload)
+	if len(payload) == 0 || string(payload) == "null" {
+		return []string{e.ID}, nil
+	}
+	if payload[0] == '"' {
+		var name string
+		if err := sonic.ConfigStd.Unmarshal(payload, &name); err != nil {
+			return nil, err
+		}
+		return []string{name}, nil
+	}
+	var body struct {
+		Topic  *string   `json:"topic"`
+		Topics *[]string `json:"topics"`
+	}
+	if payload[0] != '{' || sonic.ConfigStd.Unmarshal(payload, &body) != nil || body.Topic == nil && body.Topics == nil {
+		return nil, fmt.Errorf(`codec: payload of %s must be {"topic":"type:id"}, {"topics":[...]}, a string, or null with the topic as id`, e.Type)
+	}
+	var names []string
+	if body.Topic != nil {
+		names = append(names, *body.Topic)
+	}
+	if body.Topics != nil {
+		names = append(names, *body.Topics...)
+	}
+	return names, nil
+}
+
+// Pretouch compiles sonic's codecs for the types of this package, which would otherwise happen when
+// the first of each is sent.
+func Pretouch() {
+	for _, v := range []any{Welcome{}, Gap{}, Error{}, Drain{}, Topics{}} {
+		if err := sonic.Pretouch(reflect.TypeOf(v)); err != nil {
+			panic("codec: pretouch: " + err.Error())
+		}
+	}
+}

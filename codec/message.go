@@ -1,0 +1,208 @@
+package codec
+
+import (
+	"bytes"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/gobwas/ws"
+)
+
+// A ProtocolError is a violation of RFC 6455 by the peer. The connection is to be closed with Code.
+type ProtocolError struct {
+	Code    CloseCode
+	Problem string
+}
+
+func (e *ProtocolError) Error() string {
+	return fmt.Sprintf("codec: protocol error (%d): %s", e.Code, e.Problem)
+}
+
+// MessageReader cuts the bytes that a client sends into messages (RFC 6455 sections 5 and 8.1). It
+// gives the same result however the bytes are cut. The zero MessageReader is ready, at the
+// beginning of a connection. It belongs to one goroutine at a time.
+//
+// A connection needs one only while Idle is false, so many connections can share a pool of them.
+type MessageReader struct {
+	src    bytes.Reader
+	buf    [ws.MaxHeaderSize]byte // for ws.ReadHeaderBuffer
+	header [ws.MaxHeaderSize]byte // of a header that is not complete yet
+	n      int                    // bytes in header
+
+	inPayload bool
+	frame     ws.Header // the frame that the payload belongs to
+	read      int64     // payload bytes of it seen so far
+
+	op      Opcode // of the message under way, 0 between messages
+	message []byte // its payload so far
+	checked int    // bytes of message known to be complete, valid UTF-8
+	control []byte // payload so far of a control frame
+}
+
+// Idle reports whether the reader stands between two messages and holds no bytes.
+func (r *MessageReader) Idle() bool { return r.n == 0 && !r.inPayload && r.op == 0 }
+
+// maxKeptBytes is what an idle reader keeps of its message buffer.
+const maxKeptBytes = 16 << 10
+
+// Release gives up a large buffer, for an idle reader that goes back to a pool.
+func (r *MessageReader) Release() {
+	if cap(r.message) > maxKeptBytes {
+		r.message = nil
+	}
+	r.src.Reset(nil)
+}
+
+// Feed reads on in b, which it may overwrite and does not retain. It calls on for every complete
+// message and control frame (Text, Binary, Close, Ping or Pong) with the unmasked payload, which is
+// valid until on returns. It stops at the first error: on's own, or a *ProtocolError; after that
+// the reader must not be used again. A message is at most max bytes long.
+func (r *MessageReader) Feed(b []byte, max int, on func(op Opcode, payload []byte) error) error {
+	for len(b) > 0 || r.inPayload && r.read == r.frame.Length {
+		if !r.inPayload {
+			rest, err := r.feedHeader(b, max)
+			if err != nil {
+				return err
+			}
+			if b = rest; !r.inPayload {
+				return nil // the header is not complete
+			}
+		}
+		n := min(int64(len(b)), r.frame.Length-r.read)
+		if err := r.feedPayload(b[:n], on); err != nil {
+			return err
+		}
+		b = b[n:]
+	}
+	return nil
+}
+
+// feedHeader reads a frame header and returns what follows it.
+func (r *MessageReader) feedHeader(b []byte, max int) ([]byte, error) {
+	if r.n > 0 || len(b) < headerLen(b) {
+		for r.n < headerLen(r.header[:r.n]) {
+			if len(b) == 0 {
+				return nil, nil
+			}
+			r.header[r.n] = b[0]
+			r.n++
+			b = b[1:]
+		}
+		r.src.Reset(r.header[:r.n])
+	} else {
+		r.src.Reset(b[:headerLen(b)])
+		b = b[headerLen(b):]
+	}
+	r.n = 0
+	size := int(r.src.Size())
+	h, err := ws.ReadHeaderBuffer(&r.src, r.buf[:])
+	if err != nil {
+		return nil, &ProtocolError{CloseProtocolError, err.Error()}
+	}
+	state := ws.StateServerSide
+	if r.op != 0 {
+		state |= ws.StateFragmented
+	}
+	if err := ws.CheckHeader(h, state); err != nil {
+		return nil, &ProtocolError{CloseProtocolError, err.Error()}
+	}
+	if ws.HeaderSize(h) != size { // section 5.2: the minimal number of bytes must be used
+		return nil, &ProtocolError{CloseProtocolError, "payload length is not in its shortest form"}
+	}
+	if !h.OpCode.IsControl() {
+		if h.Length > int64(max-len(r.message)) {
+			return nil, &ProtocolError{CloseTooBig, fmt.Sprintf("message is larger than %d bytes", max)}
+		}
+		if h.OpCode != ws.OpContinuation {
+			r.op = Opcode(h.OpCode)
+		}
+	}
+	r.frame, r.read, r.inPayload = h, 0, true
+	return b, nil
+}
+
+// headerLen returns how long the header that begins with b is, or what is needed to know it.
+func headerLen(b []byte) int {
+	if len(b) < 2 {
+		return 2
+	}
+	n := 2
+	switch b[1] & 0x7f {
+	case 126:
+		n += 2
+	case 127:
+		n += 8
+	}
+	if b[1]&0x80 != 0 {
+		n += 4
+	}
+	return n
+}
+
+// feedPayload takes the next bytes of the frame's payload.
+func (r *MessageReader) feedPayload(b []byte, on func(Opcode, []byte) error) error {
+	ws.Cipher(b, r.frame.Mask, int(r.read&3))
+	whole := int64(len(b)) == r.frame.Length // the frame was not cut
+	r.read += int64(len(b))
+	done := r.read == r.frame.Length
+	if done {
+		r.inPayload = false
+	}
+	if r.frame.OpCode.IsControl() {
+		return r.feedControl(b, whole, done, on)
+	}
+	if whole && r.frame.Fin && len(r.message) == 0 {
+		if r.op == Text && !utf8.Valid(b) {
+			return &ProtocolError{CloseInvalidUTF8, "text message is not valid UTF-8"}
+		}
+		return r.deliver(b, on)
+	}
+	r.message = append(r.message, b...)
+	final := done && r.frame.Fin
+	if r.op == Text {
+		if err := r.checkText(final); err != nil {
+			return err
+		}
+	}
+	if !final {
+		return nil
+	}
+	return r.deliver(r.message, on)
+}
+
+func (r *MessageReader) feedControl(b []byte, whole, done bool, on func(Opcode, []byte) error) error {
+	op := Opcode(r.frame.OpCode)
+	if whole {
+		return on(op, b)
+	}
+	r.control = append(r.control, b...)
+	if !done {
+		return nil
+	}
+	b, r.control = r.control, r.control[:0]
+	return on(op, b)
+}
+
+func (r *MessageReader) deliver(b []byte, on func(Opcode, []byte) error) error {
+	op := r.op
+	r.op, r.message, r.checked = 0, r.message[:0], 0
+	return on(op, b)
+}
+
+// checkText fails as soon as the message cannot become valid UTF-8 any more.
+func (r *MessageReader) checkText(final bool) error {
+	b := r.message[r.checked:]
+	end := len(b)
+	if !final { // leave a character that is cut off for the next time
+		for i := max(0, end-utf8.UTFMax+1); i < end; i++ {
+			if utf8.RuneStart(b[i]) && !utf8.FullRune(b[i:]) {
+				end = i
+			}
+		}
+	}
+	if !utf8.Valid(b[:end]) {
+		return &ProtocolError{CloseInvalidUTF8, "text message is not valid UTF-8"}
+	}
+	r.checked += end
+	return nil
+}
