@@ -1,0 +1,107 @@
+package fanout
+
+import (
+	"errors"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/alkdev/hub/codec"
+)
+
+// Receive takes one message that the connection has read: it parses the envelope, and calls the
+// listeners or does what a reserved event asks for. What is no envelope is answered by __error, and
+// a spoke that goes on sending such things is closed with 1008. The message may be overwritten once
+// Receive has returned. It is called by the goroutine that reads the connection, one message at a
+// time, after Attach has returned and before Detach.
+func (s *Spoke) Receive(message []byte) {
+	h := s.shard.hub
+	e, err := codec.ParseEnvelope(message)
+	if err != nil {
+		var bad *codec.EnvelopeError
+		errors.As(err, &bad)
+		s.refuse(bad.ID, codec.CodeBadEnvelope, bad.Problem)
+		return
+	}
+	if e.Reserved() {
+		s.receiveReserved(e)
+		return
+	}
+	h.received.Add(1)
+	h.emit(s, e)
+}
+
+func (s *Spoke) receiveReserved(e codec.Envelope) {
+	var answer string
+	switch e.Type {
+	case codec.TypeSubscribe:
+		answer = codec.TypeSubscribed
+	case codec.TypeUnsubscribe:
+		answer = codec.TypeUnsubscribed
+	default:
+		s.refuse(e.ID, codec.CodeBadEnvelope, "type "+e.Type+" is not one that a spoke may send, types that begin with __ are reserved")
+		return
+	}
+	patterns, err := codec.ParseTopics(e)
+	if err != nil {
+		s.refuse(e.ID, codec.CodeBadTopic, err.Error())
+		return
+	}
+	if e.Type == codec.TypeSubscribe {
+		err = s.Subscribe(patterns...)
+	} else {
+		s.Unsubscribe(patterns...)
+	}
+	if err != nil {
+		s.refuse(e.ID, codec.CodeTooMany, err.Error())
+		return
+	}
+	topics := codec.Topics{Topics: make([]string, len(patterns))}
+	for i, p := range patterns {
+		topics.Topics[i] = p.String()
+	}
+	s.tell(codec.Control(answer, e.ID, topics))
+}
+
+// refuse answers what could not be taken, and closes a spoke that has sent too much of it.
+func (s *Spoke) refuse(id, code, problem string) {
+	h := s.shard.hub
+	h.refused.Add(1)
+	s.tell(codec.Control(codec.TypeError, id, codec.Error{Code: code, Message: problem}))
+	now := uint32(h.now() / int64(time.Second))
+	if s.badCount == 0 || now-s.badSinceS >= 60 {
+		s.badSinceS, s.badCount = now, 0
+	}
+	if s.badCount++; int(s.badCount) >= h.config.BadEnvelopesPerMin {
+		s.Close(codec.ClosePolicy, "too many bad envelopes")
+	}
+}
+
+// Refuse tells the spoke, by an __error event, that an event of it was not taken on. id is the
+// event's.
+func (s *Spoke) Refuse(id, code, problem string) {
+	s.tell(codec.Control(codec.TypeError, id, codec.Error{Code: code, Message: problem}))
+}
+
+// emit calls the listeners for an event from s, those of the spoke first.
+func (h *Hub) emit(s *Spoke, e codec.Envelope) {
+	h.taps.event(s, e)
+	call := func(l *listener) { h.contain("listener", func() { l.fn(s, e) }) }
+	if l := s.listeners.Load(); l != nil {
+		l.emit(e, call)
+	}
+	h.listeners.emit(e, call)
+}
+
+// contain runs a callback of the hub's user. A panic in it is logged and counted, and goes no
+// further: one bad listener must not take the hub with it.
+func (h *Hub) contain(what string, fn func()) {
+	defer func() {
+		if r := recover(); r != nil {
+			h.panics.Add(1)
+			h.config.Logger.Error("fanout: panic in a callback", slog.String("callback", what),
+				slog.Any("panic", r), slog.String("stack", string(debug.Stack())))
+		}
+	}()
+	fn()
+}

@@ -1,0 +1,429 @@
+package fanout
+
+import (
+	"cmp"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/alkdev/hub/codec"
+)
+
+// shard owns a part of the spokes, and the one goroutine that writes to them.
+//
+// Everything that is to happen to a spoke goes through post, and happens in that order.
+type shard struct {
+	// Set by newShard, read-only afterwards.
+	hub    *Hub
+	number uint8
+	wakec  chan struct{} // 1 deep, never closed
+	donec  chan struct{} // closed by run
+
+	// mu is a leaf lock: nothing is locked, written or called while holding it.
+	mu sync.Mutex
+	// +checklocks:mu
+	index index
+	// +checklocks:mu
+	slots []*Spoke // by the slot in the spoke's id; nil where free
+	// +checklocks:mu
+	freeSlots []uint32
+	// +checklocks:mu
+	inbox []post // in order
+	// +checklocks:mu
+	drained []*Spoke // their bytes in flight have left
+	// +checklocks:mu
+	asleep bool // run waits for wakec
+	// +checklocks:mu
+	poked bool // run is to look at the hub's total
+	// +checklocks:mu
+	stopping bool
+	// +checklocks:mu
+	ended bool // run has returned, or is about to: nothing that is posted happens any more
+	// +checklocks:mu
+	published counters
+
+	// No spoke has more bytes queued, and one had that many when shed last looked: for the other
+	// shards. Written by the shard's goroutine.
+	largest atomic.Int64
+
+	// The shard's goroutine only.
+	rules
+	passNo   uint32
+	lane     lane
+	scratch  []byte   // for outbox.chunk
+	dirty    []*Spoke // have something new in their outbox
+	waiting  []*Spoke // those with an outbox
+	spare    []*outbox
+	due      int64    // when sweep has to look at the waiting, 0 for never
+	rested   int64    // when sweep may look at them again
+	shedding []*Spoke // for shed
+	counters counters
+}
+
+// post is one thing that is to happen.
+type post struct {
+	op      op
+	item    *item    // opDeliver
+	takers  []*Spoke // opDeliver to many; immutable
+	one     *Spoke   // everything else
+	code    codec.CloseCode
+	reason  string
+	control *codec.Frame // opControl
+	do      func()       // opDo
+}
+
+type op uint8
+
+const (
+	opDeliver op = iota
+	opControl
+	opClose
+	opFail
+	opLeave
+	opDo
+)
+
+func newShard(h *Hub, number int) *shard {
+	sh := &shard{
+		hub: h, number: uint8(number),
+		wakec: make(chan struct{}, 1), donec: make(chan struct{}),
+		rules: rules{limits: h.config.Limits, op: h.config.Opcode, held: &h.heldBytes},
+	}
+	sh.index.sets = make(map[string]*takers)
+	return sh
+}
+
+// post leaves p for the shard's goroutine.
+func (sh *shard) post(p post) {
+	sh.mu.Lock()
+	sh.inbox = append(sh.inbox, p)
+	sh.wakeLocked()
+}
+
+// maxPongs bounds the pongs of one spoke in the inbox: a ping costs its sender less than us.
+const maxPongs = 64
+
+// postPong leaves f, or lets it take the place of the last one if there are many.
+func (sh *shard) postPong(s *Spoke, f *codec.Frame) {
+	sh.mu.Lock()
+	if s.pongs == maxPongs || s.lastPong != nil { // not past one that has been put off
+		s.lastPong = f
+		sh.mu.Unlock()
+		return
+	}
+	s.pongs++
+	sh.inbox = append(sh.inbox, post{op: opControl, one: s, control: f})
+	sh.wakeLocked()
+}
+
+// pongTaken counts off a pong of s, and returns the one that is to follow it, or nil.
+func (sh *shard) pongTaken(s *Spoke) (next *codec.Frame) {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if s.pongs--; s.pongs == 0 {
+		next, s.lastPong = s.lastPong, nil
+	}
+	return next
+}
+
+// wakeLocked unlocks mu, and wakes the goroutine if it sleeps.
+func (sh *shard) wakeLocked() {
+	if sh.ended {
+		sh.inbox, sh.drained = nil, nil
+	}
+	asleep := sh.asleep
+	sh.asleep = false
+	sh.mu.Unlock()
+	if asleep {
+		sh.wakec <- struct{}{}
+	}
+}
+
+// dispatch posts it for every spoke that takes its topic, and returns how many do.
+func (sh *shard) dispatch(it *item) (matched int) {
+	sh.mu.Lock()
+	sh.index.lookup(it.frame.Topic(), it.frame.Type(), func(t *takers) {
+		matched += len(t.spokes)
+		sh.inbox = append(sh.inbox, post{item: it, takers: t.lend()})
+		it.pending.Add(1)
+	})
+	if matched == 0 {
+		sh.mu.Unlock()
+		return 0
+	}
+	if s := it.except; s != nil && s.shard == sh && s.wantsLocked(it.frame.Type(), it.frame.ID()) {
+		matched--
+	}
+	sh.wakeLocked()
+	return matched
+}
+
+// join enters a spoke into the table, with its first event before any other. It reports whether the
+// shard still takes spokes.
+func (sh *shard) join(s *Spoke, welcome func() *item) bool {
+	sh.mu.Lock()
+	if sh.stopping {
+		sh.mu.Unlock()
+		return false
+	}
+	slot := uint32(len(sh.slots))
+	if n := len(sh.freeSlots); n > 0 {
+		slot, sh.freeSlots = sh.freeSlots[n-1], sh.freeSlots[:n-1]
+	} else {
+		sh.slots = append(sh.slots, nil)
+	}
+	sh.slots[slot] = s
+	s.id = uint64(rand.Uint32())<<32 | uint64(sh.number)<<24 | uint64(slot)
+	s.inAll = notIndexed
+	switch {
+	case len(s.meta.Topics) > 0:
+		for _, p := range s.meta.Topics[:min(len(s.meta.Topics), MaxTopics)] {
+			sh.index.subscribe(s, p)
+		}
+	case sh.hub.config.Explicit:
+		s.subs = &subscriptions{}
+	default:
+		s.inAll = sh.index.all.add(s)
+	}
+	sh.inbox = append(sh.inbox, post{item: welcome(), one: s})
+	sh.wakeLocked()
+	return true
+}
+
+// leave takes a spoke out of the table. It reports whether it was there.
+func (sh *shard) leave(s *Spoke) bool {
+	sh.mu.Lock()
+	slot := uint32(s.id) & slotMask
+	if int(slot) >= len(sh.slots) || sh.slots[slot] != s {
+		sh.mu.Unlock()
+		return false
+	}
+	sh.index.removeAll(s)
+	sh.slots[slot] = nil
+	sh.freeSlots = append(sh.freeSlots, slot)
+	sh.inbox = append(sh.inbox, post{op: opLeave, one: s})
+	sh.wakeLocked()
+	return true
+}
+
+// find returns the spoke with the id, or nil.
+func (sh *shard) find(id uint64) *Spoke {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	slot := uint32(id) & slotMask
+	if int(slot) >= len(sh.slots) || sh.slots[slot] == nil || sh.slots[slot].id != id {
+		return nil
+	}
+	return sh.slots[slot]
+}
+
+// spokes returns the spokes there are.
+func (sh *shard) spokes() []*Spoke {
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	all := make([]*Spoke, 0, len(sh.slots)-len(sh.freeSlots))
+	for _, s := range sh.slots {
+		if s != nil {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// written notes that nothing of s is in flight any more.
+func (sh *shard) written(s *Spoke) {
+	sh.mu.Lock()
+	sh.drained = append(sh.drained, s)
+	sh.wakeLocked()
+}
+
+// poke makes the shard look at the hub's total.
+func (sh *shard) poke() {
+	sh.mu.Lock()
+	sh.poked = true
+	sh.wakeLocked()
+}
+
+// do runs fn on the shard's goroutine and waits for it. A shard that has ended runs nothing.
+func (sh *shard) do(fn func()) {
+	ran := make(chan struct{})
+	sh.post(post{op: opDo, do: func() { fn(); close(ran) }})
+	select {
+	case <-ran:
+	case <-sh.donec:
+	}
+}
+
+// stop makes run close every spoke and return, once everything posted before has happened.
+func (sh *shard) stop() {
+	sh.mu.Lock()
+	sh.stopping = true
+	sh.wakeLocked()
+	<-sh.donec
+}
+
+// maxKeptPosts bounds what is left of an inbox after a burst.
+const maxKeptPosts = 16 << 10
+
+// run is the shard's goroutine: take everything posted, make one pass, wait if nothing is posted.
+// While a pass runs new frames gather, so an idle hub sends at once and a busy one batches by itself.
+func (sh *shard) run() {
+	defer close(sh.donec)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	var posts []post
+	var drained []*Spoke
+	for {
+		clear(posts)
+		clear(drained)
+		if cap(posts) > maxKeptPosts {
+			posts = nil
+		}
+		var stopping bool
+		posts, drained, stopping = sh.take(posts[:0], drained[:0], timer)
+		sh.passAll(posts)
+		for _, s := range drained {
+			sh.landed(s)
+			sh.flush(s)
+		}
+		if now := sh.hub.now(); sh.due != 0 && now >= sh.due {
+			sh.sweep(now)
+		}
+		if sh.held.Load() > sh.limits.TotalBytes {
+			sh.shed()
+		}
+		if stopping {
+			sh.end()
+			return
+		}
+	}
+}
+
+// take waits until there is something to do. It swaps the inbox for the empty slices given.
+func (sh *shard) take(posts []post, drained []*Spoke, timer *time.Timer) ([]post, []*Spoke, bool) {
+	sh.mu.Lock()
+	sh.publishLocked()
+	for len(sh.inbox) == 0 && len(sh.drained) == 0 && !sh.stopping && !sh.poked {
+		var timeout <-chan time.Time
+		if sh.due != 0 {
+			timer.Reset(time.Duration(max(0, sh.due-sh.hub.now())))
+			timeout = timer.C
+		}
+		sh.asleep = true
+		sh.mu.Unlock()
+		var expired bool
+		select {
+		case <-sh.wakec:
+		case <-timeout:
+			expired = true
+		}
+		sh.mu.Lock()
+		if expired {
+			if !sh.asleep { // somebody has sent, or is about to
+				sh.mu.Unlock()
+				<-sh.wakec
+				sh.mu.Lock()
+			}
+			sh.asleep = false
+			break
+		}
+	}
+	sh.poked = false
+	taken, drainedNow := sh.inbox, sh.drained
+	sh.inbox, sh.drained = posts, drained
+	stopping := sh.stopping
+	sh.mu.Unlock()
+	return taken, drainedNow, stopping
+}
+
+// sweepPause is the least time between two sweeps, less for a short Limits.SpokeLag: with many spokes
+// waiting, every look has its price.
+const sweepPause = 100 * time.Millisecond
+
+// sweep applies the limits of time to the spokes that have an outbox.
+func (sh *shard) sweep(now int64) {
+	pause := sweepPause
+	if lag := sh.limits.SpokeLag; lag > 0 {
+		pause = min(pause, lag/64)
+	}
+	sh.due, sh.rested = 0, now+int64(pause)
+	for i := len(sh.waiting) - 1; i >= 0; i-- { // a spoke that is shut leaves the list
+		s := sh.waiting[i]
+		due := int64(0)
+		if c := s.outbox.closing; c != nil {
+			if now >= c.due {
+				sh.shut(s, c.code, c.reason, Closed)
+				continue
+			}
+			due = c.due
+		} else {
+			v, again := s.outbox.expire(now)
+			if v == tooSlow {
+				sh.disconnectSlow(s, OverSpokeLag)
+				continue
+			}
+			sh.checkTally(s)
+			due = again
+		}
+		sh.wakeBy(due)
+	}
+}
+
+// wakeBy makes run sweep at the given time, or before; 0 for never.
+func (sh *shard) wakeBy(due int64) {
+	if due == 0 {
+		return
+	}
+	if due = max(due, sh.rested); sh.due == 0 || due < sh.due {
+		sh.due = due
+	}
+}
+
+// shed lets the spokes with the largest queues pay until the hub holds no more than its total. Each
+// shard knows its own spokes only: if another one's largest is larger it is that one's turn.
+func (sh *shard) shed() {
+	for sh.held.Load() > sh.limits.TotalBytes {
+		largest := int64(0)
+		for _, s := range sh.waiting {
+			largest = max(largest, s.outbox.queuedBytes)
+		}
+		sh.largest.Store(largest)
+		other, theirs := sh.hub.largestBut(sh)
+		if theirs > largest {
+			other.poke()
+			return
+		}
+		if largest == 0 {
+			return
+		}
+		sh.shedDown(max(theirs, largest/2))
+	}
+}
+
+// shedDown lets the spokes with at least floor bytes queued pay, largest first. Each halves its
+// queue: so with a floor of half the largest none gets its turn twice, and looking for the largest
+// costs one pass over the spokes for many of them.
+func (sh *shard) shedDown(floor int64) {
+	for _, s := range sh.waiting {
+		if s.outbox.queuedBytes >= floor {
+			sh.shedding = append(sh.shedding, s)
+		}
+	}
+	slices.SortFunc(sh.shedding, func(a, b *Spoke) int {
+		return cmp.Compare(b.outbox.queuedBytes, a.outbox.queuedBytes)
+	})
+	for _, s := range sh.shedding {
+		if sh.held.Load() <= sh.limits.TotalBytes {
+			break
+		}
+		if s.outbox.shed() == tooSlow {
+			sh.disconnectSlow(s, OverTotalBytes)
+		} else {
+			sh.checkTally(s)
+		}
+	}
+	clear(sh.shedding)
+	sh.shedding = sh.shedding[:0]
+}

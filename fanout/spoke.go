@@ -1,0 +1,231 @@
+package fanout
+
+import (
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/alkdev/hub/codec"
+)
+
+// Spoke is one connected peer as an event target of its own. Its exported methods may be called
+// from any goroutine, except those that say otherwise.
+type Spoke struct {
+	// The shard's goroutine only. First, so that a delivery touches one cache line.
+	sink   Sink
+	outbox *outbox // nil while nothing is queued or in flight
+	tally  tally
+	state  spokeState
+	dirty  bool   // in shard.dirty
+	pass   uint32 // the last pass that gave it a place in the lane
+	place  int32  // how many items of the lane it has had in that pass
+
+	// Guarded by shard.mu.
+	inAll    int32 // position in index.all, or notIndexed
+	subs     *subscriptions
+	pongs    uint8        // in the inbox
+	lastPong *codec.Frame // to follow the last of them, nil but in a flood
+
+	// Set by Attach, read-only afterwards.
+	id      uint64
+	shard   *shard
+	meta    *Meta
+	joinedS uint32 // seconds after the hub began
+
+	// The goroutine that reads the connection.
+	badSinceS uint32 // beginning of the minute in which bad envelopes are counted
+	badCount  int32
+
+	// Any goroutine.
+	listeners atomic.Pointer[listeners]
+	detached  atomic.Bool
+}
+
+// Meta is what the owner of a connection knows of it. It is read-only once attached.
+type Meta struct {
+	// Remote is the peer's address, for operators.
+	Remote string
+	// Topics are the patterns that the spoke is subscribed to from the beginning.
+	Topics []codec.Pattern
+}
+
+type spokeState uint8
+
+const (
+	open    spokeState = iota
+	closing            // takes no more events; what is queued goes out, then the close frame
+	shut               // Sink.Close was called, or the connection is gone
+)
+
+// closingOrder is how an orderly close is to end.
+type closingOrder struct {
+	code   codec.CloseCode
+	reason string
+	due    int64 // when to stop waiting for the queue, in nanoseconds of the hub's clock
+}
+
+// ID returns the spoke's id, unique in this hub and hard to guess.
+func (s *Spoke) ID() string { return fmt.Sprintf("%016x", s.id) }
+
+// Remote returns the peer's address.
+func (s *Spoke) Remote() string { return s.meta.Remote }
+
+// Dispatch sends an event to this spoke alone, in order with the hub's broadcasts, whatever it is
+// subscribed to. It never blocks. Receipt.Matched is 0 if the spoke is gone. The errors are those of
+// Hub.Dispatch.
+func (s *Spoke) Dispatch(e codec.Envelope) (Receipt, error) {
+	it, err := s.shard.hub.newItem(e)
+	if err != nil {
+		return Receipt{}, err
+	}
+	if s.detached.Load() {
+		return Receipt{}, nil
+	}
+	if err := s.shard.hub.reserve(it); err != nil {
+		return Receipt{}, err
+	}
+	s.shard.post(post{item: it, one: s})
+	return Receipt{Matched: 1}, nil
+}
+
+// tell sends one of the hub's own events, outside the limits.
+func (s *Spoke) tell(e codec.Envelope) {
+	s.shard.post(post{item: s.shard.hub.reservedItem(e), one: s})
+}
+
+// Announce sends one of the hub's own events, such as __drain, outside the limits.
+func (s *Spoke) Announce(typ string, payload any) {
+	s.tell(codec.Control(typ, "", payload))
+}
+
+// Control sends a ping or pong, ahead of what is queued. Of the pongs for a flood of pings only some,
+// and the last, go out (RFC 6455 section 5.5.3).
+func (s *Spoke) Control(f *codec.Frame) {
+	if f.Opcode() == codec.Pong {
+		s.shard.postPong(s, f)
+		return
+	}
+	s.shard.post(post{op: opControl, one: s, control: f})
+}
+
+// AddListener calls fn for every event from this spoke that the pattern selects; see
+// Hub.AddListener.
+func (s *Spoke) AddListener(pattern string, fn func(*Spoke, codec.Envelope)) (remove func(), err error) {
+	l := s.listeners.Load()
+	for l == nil {
+		s.listeners.CompareAndSwap(nil, &listeners{})
+		l = s.listeners.Load()
+	}
+	return l.add(pattern, fn)
+}
+
+// Subscribe adds patterns to those of the spoke, as if it had sent __subscribe. If that makes more
+// than MaxTopics it adds none, and returns an error.
+func (s *Spoke) Subscribe(patterns ...codec.Pattern) error {
+	sh := s.shard
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if s.detached.Load() {
+		return nil
+	}
+	if n := s.subs.with(patterns); n > MaxTopics {
+		return fmt.Errorf("fanout: a spoke has at most %d topics, these would make it %d", MaxTopics, n)
+	}
+	for _, p := range patterns {
+		sh.index.subscribe(s, p)
+	}
+	return nil
+}
+
+// Unsubscribe takes patterns from those of the spoke. Without any left it gets no broadcasts.
+func (s *Spoke) Unsubscribe(patterns ...codec.Pattern) {
+	sh := s.shard
+	sh.mu.Lock()
+	defer sh.mu.Unlock()
+	if s.detached.Load() {
+		return
+	}
+	for _, p := range patterns {
+		sh.index.unsubscribe(s, p)
+	}
+}
+
+// Topics returns the patterns that the spoke is subscribed to, in the order of their text, and
+// whether it gets everything because it has never subscribed to anything.
+func (s *Spoke) Topics() (patterns []codec.Pattern, everything bool) {
+	s.shard.mu.Lock()
+	defer s.shard.mu.Unlock()
+	if s.subs == nil {
+		return nil, s.inAll != notIndexed
+	}
+	for _, sub := range s.subs.list {
+		patterns = append(patterns, sub.pattern)
+	}
+	return patterns, false
+}
+
+// Close ends the connection in order: events dispatched before go out, then the close frame. A spoke
+// that does not take them within Config.CloseTimeout loses them.
+func (s *Spoke) Close(code codec.CloseCode, reason string) {
+	s.shard.post(post{op: opClose, one: s, code: code, reason: reason})
+}
+
+// Fail ends the connection at once: what is queued is given up, the close frame goes out behind
+// what is in flight. It is for a peer that has closed or has broken the protocol.
+func (s *Spoke) Fail(code codec.CloseCode, reason string) {
+	s.shard.post(post{op: opFail, one: s, code: code, reason: reason})
+}
+
+// Written is called by the sink when the last byte that it kept has left. It only leaves word for
+// the shard, so it may be called with any lock held but the hub's own.
+func (s *Spoke) Written() { s.shard.written(s) }
+
+// Detach tells the hub that the connection is gone, by the sink's owner, once it will deliver no
+// more messages. Later calls do nothing, nor does one for a spoke that was never attached.
+// OnDisconnection runs before it returns.
+func (s *Spoke) Detach(cause Cause) {
+	if s.detached.CompareAndSwap(false, true) && s.shard.leave(s) {
+		s.shard.hub.disconnected(s, cause)
+	}
+}
+
+// SpokeInfo is a spoke as an operator sees it.
+type SpokeInfo struct {
+	ID          string        `json:"id"`
+	Remote      string        `json:"remote"`
+	ConnectedAt time.Time     `json:"connectedAt"`
+	Topics      []string      `json:"topics"`
+	Everything  bool          `json:"everything"` // it has never subscribed, and gets all
+	Queued      int64         `json:"queuedBytes"`
+	InFlight    int64         `json:"inFlightBytes"`
+	Age         time.Duration `json:"ageNanos"` // of the oldest queued event
+	Offered     uint64        `json:"offered"`
+	Delivered   uint64        `json:"delivered"`
+	QueuedCount uint64        `json:"queued"`
+	Dropped     uint64        `json:"dropped"`
+	Conflated   uint64        `json:"conflated"`
+}
+
+// info is called on the shard's goroutine.
+func (s *Spoke) info(now int64) SpokeInfo {
+	h := s.shard.hub
+	i := SpokeInfo{
+		ID: s.ID(), Remote: s.meta.Remote,
+		ConnectedAt: h.began.Add(time.Duration(s.joinedS) * time.Second),
+		Offered:     s.tally.offered, Delivered: s.tally.delivered,
+		Dropped: s.tally.dropped, Conflated: s.tally.conflated,
+	}
+	if o := s.outbox; o != nil {
+		i.Queued, i.InFlight, i.QueuedCount = o.queuedBytes, o.inFlight, uint64(o.events)
+		if it := o.oldest(); it != nil {
+			i.Age = time.Duration(now - it.at)
+		}
+	}
+	patterns, everything := s.Topics()
+	i.Everything = everything
+	i.Topics = make([]string, len(patterns))
+	for n, p := range patterns {
+		i.Topics[n] = p.String()
+	}
+	return i
+}

@@ -1,0 +1,245 @@
+package fanout
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/alkdev/hub/codec"
+)
+
+// MaxTopics is how many patterns one spoke may be subscribed to.
+const MaxTopics = 1024
+
+// index says which spokes of one shard want which topic. It is guarded by shard.mu.
+//
+// A spoke stands in at most one set per topic: under "*" only in all, under "tick:*" not in
+// "tick:42". So the takers of an event are up to three disjoint sets, and looking them up is three
+// map look-ups whatever the number of spokes.
+type index struct {
+	all  takers             // those without subscriptions, and those subscribed to "*"
+	sets map[string]*takers // by pattern, "type:*" and "type:id"
+}
+
+// takers is a set of spokes as a dense slice.
+type takers struct {
+	spokes []*Spoke
+	// lent says that a pass may still read spokes: then it may be appended to, for a pass does not
+	// look beyond its own length, but not changed.
+	lent bool
+}
+
+// lend returns the spokes as they are now, immutable, for as long as the borrower likes.
+func (t *takers) lend() []*Spoke {
+	t.lent = true
+	return t.spokes[:len(t.spokes):len(t.spokes)]
+}
+
+func (t *takers) add(s *Spoke) (position int32) {
+	t.spokes = append(t.spokes, s)
+	return int32(len(t.spokes) - 1)
+}
+
+// remove takes out the spoke at position. It returns the spoke that has moved there, or nil.
+func (t *takers) remove(position int32) (moved *Spoke) {
+	last := len(t.spokes) - 1
+	if t.lent {
+		t.spokes, t.lent = slices.Clone(t.spokes), false
+	}
+	if int(position) != last {
+		moved = t.spokes[last]
+		t.spokes[position] = moved
+	}
+	t.spokes[last] = nil
+	t.spokes = t.spokes[:last]
+	return moved
+}
+
+// subscriptions is what a spoke has subscribed to; nil until it first does. Guarded by shard.mu.
+type subscriptions struct {
+	list []subscription // sorted by pattern
+}
+
+// subscription is one pattern of a spoke.
+type subscription struct {
+	pattern  codec.Pattern
+	position int32 // in the set of the pattern; notIndexed if a wider pattern covers it
+}
+
+const notIndexed = -1
+
+func (subs *subscriptions) find(p codec.Pattern) (int, bool) {
+	return slices.BinarySearchFunc(subs.list, p, func(s subscription, p codec.Pattern) int {
+		return strings.Compare(s.pattern.String(), p.String())
+	})
+}
+
+// with returns how many patterns there would be with those given.
+func (subs *subscriptions) with(patterns []codec.Pattern) int {
+	n, added := 0, make(map[codec.Pattern]bool)
+	if subs != nil {
+		n = len(subs.list)
+	}
+	for _, p := range patterns {
+		if subs != nil {
+			if _, found := subs.find(p); found {
+				continue
+			}
+		}
+		added[p] = true
+	}
+	return n + len(added)
+}
+
+// covered reports whether a pattern other than p covers it.
+func (subs *subscriptions) covered(p codec.Pattern) bool {
+	if p == codec.Everything {
+		return false
+	}
+	if _, ok := subs.find(codec.Everything); ok {
+		return true
+	}
+	if _, whole := p.WholeType(); whole {
+		return false
+	}
+	_, ok := subs.find(p.OfType())
+	return ok
+}
+
+// wantsLocked reports whether the spoke gets events of the topic. It needs shard.mu.
+func (s *Spoke) wantsLocked(typ, id string) bool {
+	if s.subs == nil {
+		return s.inAll != notIndexed
+	}
+	for _, sub := range s.subs.list {
+		if sub.position != notIndexed && sub.pattern.Matches(typ, id) {
+			return true
+		}
+	}
+	return s.inAll != notIndexed
+}
+
+// enter puts s into the set of p.
+func (x *index) enter(s *Spoke, p codec.Pattern) (position int32) {
+	if p == codec.Everything {
+		s.inAll = x.all.add(s)
+		return s.inAll
+	}
+	set := x.sets[p.String()]
+	if set == nil {
+		set = &takers{}
+		x.sets[p.String()] = set
+	}
+	return set.add(s)
+}
+
+// leave takes s out of the set of p.
+func (x *index) leave(s *Spoke, p codec.Pattern, position int32) {
+	if p == codec.Everything {
+		if moved := x.all.remove(position); moved != nil {
+			moved.inAll = position
+		}
+		s.inAll = notIndexed
+		return
+	}
+	set := x.sets[p.String()]
+	if moved := set.remove(position); moved != nil {
+		i, _ := moved.subs.find(p)
+		moved.subs.list[i].position = position
+	}
+	if len(set.spokes) == 0 {
+		delete(x.sets, p.String())
+	}
+}
+
+// subscribe adds a pattern to those of s.
+func (x *index) subscribe(s *Spoke, p codec.Pattern) {
+	if s.subs == nil {
+		s.subs = &subscriptions{}
+		if s.inAll != notIndexed && p != codec.Everything { // until now it got everything
+			x.leave(s, codec.Everything, s.inAll)
+		}
+	}
+	i, found := s.subs.find(p)
+	if found {
+		return
+	}
+	sub := subscription{p, notIndexed}
+	if !s.subs.covered(p) {
+		if p == p.OfType() { // it may cover others
+			for j, other := range s.subs.list {
+				if other.position != notIndexed && p.Covers(other.pattern) {
+					x.leave(s, other.pattern, other.position)
+					s.subs.list[j].position = notIndexed
+				}
+			}
+		}
+		if p == codec.Everything && s.inAll != notIndexed {
+			sub.position = s.inAll
+		} else {
+			sub.position = x.enter(s, p)
+		}
+	}
+	s.subs.list = slices.Insert(s.subs.list, i, sub)
+}
+
+// unsubscribe takes a pattern from those of s; one that is not there does no harm. A spoke without
+// patterns left gets nothing.
+func (x *index) unsubscribe(s *Spoke, p codec.Pattern) {
+	if s.subs == nil {
+		if p == codec.Everything && s.inAll != notIndexed { // what it got without asking
+			s.subs = &subscriptions{}
+			x.leave(s, codec.Everything, s.inAll)
+		}
+		return
+	}
+	i, found := s.subs.find(p)
+	if !found {
+		return
+	}
+	// A position under "*" is kept in inAll alone: there is no list to search on a move.
+	sub := s.subs.list[i]
+	s.subs.list = slices.Delete(s.subs.list, i, i+1)
+	if p == codec.Everything {
+		x.leave(s, p, s.inAll)
+	} else if sub.position != notIndexed {
+		x.leave(s, p, sub.position)
+	} else {
+		return
+	}
+	for j, other := range s.subs.list { // those that it covered
+		if other.position == notIndexed && p.Covers(other.pattern) && !s.subs.covered(other.pattern) {
+			s.subs.list[j].position = x.enter(s, other.pattern)
+		}
+	}
+}
+
+// removeAll takes s out of every set.
+func (x *index) removeAll(s *Spoke) {
+	if s.inAll != notIndexed {
+		x.leave(s, codec.Everything, s.inAll)
+	}
+	if s.subs != nil {
+		for _, sub := range s.subs.list {
+			if sub.position != notIndexed && sub.pattern != codec.Everything {
+				x.leave(s, sub.pattern, sub.position)
+			}
+		}
+	}
+	s.subs = nil
+}
+
+// lookup calls post with every set of spokes that takes the topic.
+func (x *index) lookup(topic, typ string, post func(*takers)) {
+	if len(x.all.spokes) > 0 {
+		post(&x.all)
+	}
+	if len(x.sets) == 0 {
+		return
+	}
+	if set := x.sets[topic]; set != nil {
+		post(set)
+	}
+	if set := x.sets[typ+":*"]; set != nil && topic != typ+":*" {
+		post(set)
+	}
+}
