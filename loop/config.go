@@ -1,0 +1,129 @@
+package loop
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/alkdev/hub/fanout"
+)
+
+// Config says how a server behaves. The zero value of every field but Hub is a sensible default.
+type Config struct {
+	// Hub gets the spokes. It must be open for as long as the server runs.
+	Hub *fanout.Hub
+
+	// Path is where WebSockets are; "/ws" by default. Handler serves any path.
+	Path string
+	// Origins are the browser origins that may connect, beside the server's own: "*", or patterns
+	// such as "https://*.example.com". A request without an Origin header is not a browser's.
+	Origins []string
+
+	// Pollers is how many goroutines read; a quarter of GOMAXPROCS, at least one, by default.
+	Pollers int
+	// ReadBufferBytes is the size of a poller's buffer, of which each has one; 64 KiB by default.
+	ReadBufferBytes int
+	// SendBufferBytes sets SO_SNDBUF; 0 leaves it to the kernel.
+	SendBufferBytes int
+	// NotSentLowatBytes sets TCP_NOTSENT_LOWAT; 16 KiB by default, negative leaves it alone.
+	NotSentLowatBytes int
+	// MaxMessageBytes is the largest message a spoke may send; 64 KiB by default.
+	MaxMessageBytes int
+
+	// MaxSpokes bounds the connections; by default what the descriptor limit allows.
+	MaxSpokes int
+	// MaxSpokesPerIP bounds those from one address; 0 sets no limit.
+	MaxSpokesPerIP int
+
+	// HandshakeTimeout is how long the upgrade may take; 5 s by default.
+	HandshakeTimeout time.Duration
+	// Ping is how long a spoke may be silent before it is pinged, 25 s by default, and PongTimeout
+	// how long it may then stay silent, 10 s by default.
+	Ping, PongTimeout time.Duration
+	// CloseTimeout is how long a closing handshake may take; 5 s by default.
+	CloseTimeout time.Duration
+	// DrainTimeout is how long Shutdown may take; 30 s by default.
+	DrainTimeout time.Duration
+
+	Logger *slog.Logger // slog.Default by default
+}
+
+// ReservedDescriptors are left for what is not a spoke: pollers, listeners, the admin side, and the
+// second descriptor that an accept needs for a moment.
+const ReservedDescriptors = 64
+
+// maxHeadBytes bounds the head of an HTTP request.
+const maxHeadBytes = 8 << 10
+
+// Validate fills in the defaults and returns every mistake there is.
+func (c *Config) Validate() error {
+	if c.Hub == nil {
+		return errors.New("loop: Config.Hub is nil")
+	}
+	def(&c.Path, "/ws")
+	def(&c.Pollers, max(1, runtime.GOMAXPROCS(0)/4))
+	def(&c.ReadBufferBytes, 64<<10)
+	def(&c.NotSentLowatBytes, 16<<10)
+	def(&c.MaxMessageBytes, 64<<10)
+	def(&c.HandshakeTimeout, 5*time.Second)
+	def(&c.Ping, 25*time.Second)
+	def(&c.PongTimeout, 10*time.Second)
+	def(&c.CloseTimeout, 5*time.Second)
+	def(&c.DrainTimeout, 30*time.Second)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	if c.MaxSpokes == 0 {
+		c.MaxSpokes = max(1, DescriptorLimit()-ReservedDescriptors)
+	}
+	var errs []error
+	bad := func(ok bool, format string, args ...any) {
+		if !ok {
+			errs = append(errs, fmt.Errorf("loop: "+format, args...))
+		}
+	}
+	bad(strings.HasPrefix(c.Path, "/"), "path %q does not begin with /", c.Path)
+	bad(c.Pollers > 0 && c.Pollers <= 1024, "%d pollers, 1 to 1024 are possible", c.Pollers)
+	bad(c.ReadBufferBytes >= 1<<10, "read buffer of %d bytes, at least 1024 are needed", c.ReadBufferBytes)
+	bad(c.SendBufferBytes >= 0, "send buffer of %d bytes", c.SendBufferBytes)
+	bad(c.MaxMessageBytes > 0, "largest message of %d bytes", c.MaxMessageBytes)
+	bad(c.MaxSpokes > 0, "at most %d spokes", c.MaxSpokes)
+	bad(c.MaxSpokesPerIP >= 0, "at most %d spokes per address", c.MaxSpokesPerIP)
+	for _, d := range []struct {
+		name string
+		d    time.Duration
+	}{
+		{"handshake timeout", c.HandshakeTimeout}, {"ping", c.Ping}, {"pong timeout", c.PongTimeout},
+		{"close timeout", c.CloseTimeout}, {"drain timeout", c.DrainTimeout},
+	} {
+		bad(d.d > 0 && d.d <= 24*time.Hour, "%s of %v, it must be more than 0 and at most 24h", d.name, d.d)
+	}
+	for _, o := range c.Origins {
+		_, err := path.Match(o, "")
+		bad(err == nil, "origin pattern %q: %v", o, err)
+		bad(o == "*" || strings.Contains(o, "://"), "origin %q has no scheme, it looks like https://example.com", o)
+	}
+	return errors.Join(errs...)
+}
+
+func def[T comparable](p *T, value T) {
+	var zero T
+	if *p == zero {
+		*p = value
+	}
+}
+
+// DescriptorLimit returns how many files this process may have open.
+func DescriptorLimit() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
+		return 1024
+	}
+	return int(min(limit.Cur, 1<<30))
+}

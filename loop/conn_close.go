@@ -1,0 +1,53 @@
+package loop
+
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/alkdev/hub/codec"
+	"github.com/alkdev/hub/fanout"
+)
+
+// sendClose writes the close frame, once, and sees to it that the connection ends: when the peer
+// has answered, or after Config.CloseTimeout.
+func (c *conn) sendClose(frame []byte, code codec.CloseCode, reason string) {
+	c.setCause(fanout.CauseOf(fanout.LocalSide, code, reason))
+	c.setDue(c.server.config.CloseTimeout)
+	kept, err := c.Write(frame)
+	c.set(flagCloseSent)
+	if err != nil {
+		return // closed already
+	}
+	if kept > 0 {
+		makeRoom(c.sock, kept)
+	}
+	if c.inFlight.Load() == 0 {
+		c.closeSent()
+	}
+}
+
+// closeSent goes on once our last byte has left. Between both close frames and a peer that makes no
+// sense there is this difference: the latter may still be sending, and closing a socket with unread
+// bytes would reset the connection before our close frame has been read. So it only gets a FIN.
+func (c *conn) closeSent() {
+	switch {
+	case c.has(flagCloseReceived):
+		c.hangUp()
+	case c.has(flagDeaf):
+		shutdown(c.sock, unix.SHUT_WR)
+	}
+}
+
+// fail ends the connection for what the peer did.
+func (c *conn) fail(code codec.CloseCode, problem string) {
+	c.set(flagDeaf)
+	c.setCause(fanout.CauseOf(fanout.LocalSide, code, problem))
+	c.spoke.Fail(code, problem)
+}
+
+// hangUp ends the connection; the poller reads what is there, closes the socket, and onClosed follows.
+func (c *conn) hangUp() { shutdown(c.sock, unix.SHUT_RDWR) }
+
+// setDue cuts the connection off after d.
+func (c *conn) setDue(d time.Duration) { c.due.Store(uint32(c.server.now().after(d))) }

@@ -1,0 +1,117 @@
+package loop
+
+import (
+	"errors"
+	"io"
+	"sync"
+
+	"github.com/alkdev/hub/codec"
+	"github.com/alkdev/hub/fanout"
+)
+
+// beginRead takes the reading side, for the poller. It reports false if the socket is closed. While
+// the connection is being adopted it waits, for the engine closes a socket that has hung up when its
+// callback returns, read or not.
+func (c *conn) beginRead() bool {
+	for {
+		f := c.flags.Load()
+		switch {
+		case f&flagOpen == 0 || f&flagGone != 0:
+			return false
+		case f&flagReading != 0:
+			<-c.adopted
+		case c.flags.CompareAndSwap(f, f|flagReading):
+			return true
+		}
+	}
+}
+
+// endRead gives the reading side back. If the socket was closed meanwhile, finish is left to us:
+// so a spoke's last event has reached the listeners before its disconnection does.
+func (c *conn) endRead() {
+	if c.flags.And(^uint32(flagReading))&flagGone != 0 {
+		c.finish()
+	}
+}
+
+// onClosed is called by the engine once the socket is closed, in a goroutine of the engine's.
+func (c *conn) onClosed(err error) {
+	reason := "the connection ended without a close frame"
+	if err != nil && !errors.Is(err, io.EOF) {
+		reason = err.Error()
+	}
+	c.setCause(fanout.Cause{Side: fanout.PeerSide, Code: codec.CloseAbnormal, Reason: reason, Kind: fanout.KindGone})
+	if c.flags.Or(flagGone)&flagReading == 0 {
+		c.finish()
+	}
+}
+
+// onBytes takes what has arrived. b is overwritten, and not retained.
+func (c *conn) onBytes(b []byte) {
+	c.lastRead.Store(uint32(c.server.now()))
+	switch {
+	case c.has(flagDeaf):
+	case c.has(flagUpgraded):
+		c.feed(b)
+	default:
+		c.onHead(b)
+	}
+}
+
+// readers are those MessageReaders that are not in the middle of a message. A connection has one
+// only while it is.
+var readers = sync.Pool{New: func() any { return new(codec.MessageReader) }}
+
+// errStop ends Feed when nothing more of the peer is wanted.
+var errStop = errors.New("loop: closing")
+
+// feed cuts b into messages.
+func (c *conn) feed(b []byte) {
+	r := c.reader
+	if r == nil {
+		r = readers.Get().(*codec.MessageReader)
+	}
+	err := r.Feed(b, c.server.config.MaxMessageBytes, c.onMessage)
+	if err == nil && r.Idle() {
+		c.reader = nil
+		r.Release()
+		readers.Put(r)
+		return
+	}
+	c.reader = r
+	var bad *codec.ProtocolError
+	if errors.As(err, &bad) {
+		c.fail(bad.Code, bad.Problem)
+	}
+}
+
+func (c *conn) onMessage(op codec.Opcode, payload []byte) error {
+	switch {
+	case op == codec.Close:
+		return c.onClose(payload)
+	case c.has(flagCloseSent): // after our close frame nothing but the peer's counts
+	case op == codec.Ping:
+		c.spoke.Control(codec.NewControlFrame(codec.Pong, payload))
+	case op == codec.Pong: // a sign of life, noted already
+	default:
+		c.server.received.Add(1)
+		c.spoke.Receive(payload)
+	}
+	return nil
+}
+
+// onClose takes the peer's close frame. Ours answers it (RFC 6455 section 5.5.1), or was before it.
+func (c *conn) onClose(payload []byte) error {
+	code, reason, err := codec.ParseClose(payload)
+	if err != nil {
+		return err
+	}
+	c.setCause(fanout.CauseOf(fanout.PeerSide, code, reason))
+	c.flags.Or(flagCloseReceived | flagDeaf)
+	if !c.has(flagCloseSent) {
+		c.spoke.Fail(code, reason) // with both, as most servers do
+	} else if c.inFlight.Load() == 0 {
+		c.closeSent()
+	}
+	return errStop
+}

@@ -1,0 +1,49 @@
+package loop
+
+import "github.com/alkdev/hub/codec"
+
+// Write implements fanout.Sink. It has one caller at a time: the shard, and before the upgrade
+// whoever reads.
+func (c *conn) Write(b []byte) (kept int, err error) {
+	if c.inFlight.Load() == 0 {
+		n, err := write(c.sock, b)
+		if n == len(b) || err != nil {
+			return 0, err
+		}
+		b = b[n:]
+	}
+	// The extra byte stands for this call: whoever brings the count to 0 is the last, either we,
+	// and nothing was kept, or onWritten, after we have said that something was.
+	c.inFlight.Add(int64(len(b)) + 1)
+	_, err = c.sock.Write(b)
+	return int(c.inFlight.Add(-1)), err
+}
+
+// onWritten is called by the engine when bytes that it kept have left, with the socket's mutex held.
+func (c *conn) onWritten(n int) {
+	if c.inFlight.Add(-int64(n)) != 0 {
+		return
+	}
+	if c.spoke != nil {
+		c.spoke.Written()
+	}
+	if c.has(flagCloseSent) {
+		go c.closeSent() // not here: the mutex is held
+	}
+}
+
+// Close implements fanout.Sink.
+func (c *conn) Close(code codec.CloseCode, reason string) {
+	c.sendClose(codec.AppendCloseFrame(nil, code, reason), code, reason)
+}
+
+// reply writes an HTTP answer in place of an upgrade, and ends the connection.
+func (c *conn) reply(b []byte) {
+	c.set(flagDeaf)
+	c.setDue(c.server.config.CloseTimeout)
+	_, err := c.Write(b)
+	c.set(flagCloseSent)
+	if err == nil && c.inFlight.Load() == 0 {
+		c.closeSent()
+	}
+}

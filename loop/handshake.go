@@ -1,0 +1,381 @@
+package loop
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"path"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/gobwas/ws"
+
+	"github.com/alkdev/hub/codec"
+)
+
+// Subprotocol is the one that the hub speaks, chosen if a client offers it. Clients need not.
+const Subprotocol = "hub.v1"
+
+// retryAfter is what those are told who come when the hub is full or drains, in seconds.
+const retryAfter = "5"
+
+// upgradeHandshake checks what RFC 6455 section 4.2.1 asks for, and writes the answer.
+var upgradeHandshake = ws.HTTPUpgrader{
+	Protocol: func(offer string) bool { return offer == Subprotocol },
+}
+
+// onHead collects the head of the HTTP request and answers it when it is complete.
+func (c *conn) onHead(b []byte) {
+	if len(c.head) > 0 {
+		c.head = append(c.head, b...)
+		b = c.head
+	}
+	end := bytes.Index(b, []byte("\r\n\r\n"))
+	switch {
+	case end >= 0 && end <= maxHeadBytes-4:
+		head, rest := b[:end+4], b[end+4:]
+		c.head = nil
+		c.onRequest(head, rest)
+	case len(b) > maxHeadBytes || end >= 0:
+		c.head = nil
+		c.refuse(&refusal{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the request head is larger than %d bytes", maxHeadBytes), RefusedBadRequest})
+	case len(c.head) == 0:
+		c.head = bytes.Clone(b)
+	}
+}
+
+// handshaker is what reading one request needs, for use again and again.
+type handshaker struct {
+	src bytes.Reader
+	in  *bufio.Reader
+	out bytes.Buffer
+	rw  *bufio.ReadWriter
+}
+
+var handshakers = sync.Pool{New: func() any {
+	h := &handshaker{in: bufio.NewReaderSize(nil, maxHeadBytes)}
+	h.rw = bufio.NewReadWriter(bufio.NewReaderSize(strings.NewReader(""), 16), bufio.NewWriterSize(&h.out, 512))
+	return h
+}}
+
+// onRequest answers a complete request head; rest is what came behind it.
+func (c *conn) onRequest(head, rest []byte) {
+	h := handshakers.Get().(*handshaker)
+	defer handshakers.Put(h)
+	r, err := h.read(head)
+	switch {
+	case err != nil:
+		c.refuse(&refusal{http.StatusBadRequest, "malformed HTTP request: " + err.Error(), RefusedBadRequest})
+		return
+	case r.URL.Path == "/readyz":
+		c.answerReady(r)
+		return
+	case r.URL.Path != c.server.config.Path:
+		c.refuse(&refusal{http.StatusNotFound, "WebSockets are at " + c.server.config.Path, RefusedBadRequest})
+		return
+	}
+	topics, refusal := c.examine(r)
+	if refusal == nil {
+		refusal = h.shake(r)
+	}
+	if refusal != nil {
+		c.refuse(refusal)
+		return
+	}
+	if _, err := c.Write(h.out.Bytes()); err != nil {
+		return // the peer is gone, onClosed follows
+	}
+	c.upgraded(topics, rest)
+}
+
+// read parses a request head. http.ReadRequest leaves it to the net/http server to look at the version,
+// and for names with a space.
+func (h *handshaker) read(head []byte) (*http.Request, error) {
+	h.src.Reset(head)
+	h.in.Reset(&h.src)
+	r, err := http.ReadRequest(h.in)
+	if err != nil {
+		return nil, err
+	}
+	if r.ProtoMajor != 1 {
+		return nil, fmt.Errorf("unknown version %q", r.Proto)
+	}
+	for name := range r.Header {
+		if strings.Contains(name, " ") {
+			return nil, fmt.Errorf("header name %q", name)
+		}
+	}
+	return r, nil
+}
+
+// shake does the handshake on a request that nothing else is wrong with, and leaves the answer in
+// h.out.
+func (h *handshaker) shake(r *http.Request) *refusal {
+	bad := func(problem string) *refusal {
+		return &refusal{http.StatusBadRequest, problem, RefusedBadRequest}
+	}
+	if r.Method == http.MethodGet {
+		if problem := beyondLibrary(r); problem != "" {
+			return bad(problem)
+		}
+	}
+	h.out.Reset()
+	h.rw.Writer.Reset(&h.out)
+	if _, _, _, err := upgradeHandshake.Upgrade(r, h); err != nil {
+		refusal := bad(err.Error())
+		var rejected *ws.ConnectionRejectedError
+		if errors.As(err, &rejected) && rejected.StatusCode() != 0 {
+			refusal.status = rejected.StatusCode()
+		}
+		return refusal
+	}
+	return nil
+}
+
+// beyondLibrary says what is wrong with a handshake, of what the library does not look at.
+func beyondLibrary(r *http.Request) (problem string) {
+	for _, name := range []string{"Sec-Websocket-Key", "Sec-Websocket-Version", "Origin"} {
+		if n := len(r.Header[name]); n > 1 {
+			return fmt.Sprintf("%d %s headers", n, name)
+		}
+	}
+	if nonce, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-Websocket-Key")); err != nil || len(nonce) != 16 {
+		return "Sec-WebSocket-Key is not 16 bytes in base64"
+	}
+	if r.ContentLength != 0 { // what follows the head would be read as frames
+		return "a handshake has no body"
+	}
+	return ""
+}
+
+// upgraded makes the connection a spoke and reads what the client has sent already.
+func (c *conn) upgraded(topics []codec.Pattern, rest []byte) {
+	c.spoke = c.server.config.Hub.NewSpoke(c, c.meta(topics))
+	if err := c.spoke.Attach(); err != nil {
+		c.set(flagDeaf)
+		c.Close(codec.CloseGoingAway, err.Error())
+		return
+	}
+	c.set(flagUpgraded)
+	if len(rest) > 0 {
+		c.feed(rest)
+	}
+}
+
+// refusal says why a request is not upgraded.
+type refusal struct {
+	status  int
+	problem string
+	why     RefusalReason
+}
+
+// examine looks at everything but the handshake itself, and returns the topics asked for.
+func (c *conn) examine(r *http.Request) ([]codec.Pattern, *refusal) {
+	s := c.server
+	switch {
+	case r.Header.Get("Upgrade") == "" && r.Method == http.MethodGet:
+		return nil, &refusal{http.StatusUpgradeRequired, "this is a WebSocket endpoint", RefusedBadRequest}
+	case s.draining.Load():
+		return nil, &refusal{http.StatusServiceUnavailable, "the hub is going away", RefusedDraining}
+	case c.full:
+		return nil, &refusal{http.StatusServiceUnavailable, "the hub is full", RefusedFull}
+	case c.fullForIP:
+		return nil, &refusal{http.StatusServiceUnavailable, "too many connections from this address", RefusedFullForIP}
+	case !s.config.originAllowed(r):
+		return nil, &refusal{http.StatusForbidden, fmt.Sprintf("origin %q is not allowed", r.Header.Get("Origin")), RefusedOrigin}
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return nil, &refusal{http.StatusBadRequest, "malformed query: " + err.Error(), RefusedBadRequest}
+	}
+	var topics []codec.Pattern
+	for _, name := range query["topic"] {
+		p, err := codec.ParsePattern(name)
+		if err != nil {
+			return nil, &refusal{http.StatusBadRequest, err.Error(), RefusedBadRequest}
+		}
+		topics = append(topics, p)
+	}
+	return topics, nil
+}
+
+// originAllowed reports whether a browser at the request's origin may connect: a page of the hub's
+// own host, or one of Config.Origins. Who is not a browser sends no origin, or any it likes.
+func (c *Config) originAllowed(r *http.Request) bool {
+	origin := r.Header.Get("Origin")
+	if origin == "" {
+		return true
+	}
+	if u, err := url.Parse(origin); err == nil && u.Host != "" && strings.EqualFold(u.Host, r.Host) {
+		return true
+	}
+	for _, pattern := range c.Origins {
+		if pattern == "*" {
+			return true
+		}
+		if ok, err := path.Match(strings.ToLower(pattern), strings.ToLower(origin)); err == nil && ok {
+			return true
+		}
+	}
+	return false
+}
+
+// header calls set for each header that the status asks for.
+func (r *refusal) header(set func(name, value string)) {
+	switch r.status {
+	case http.StatusServiceUnavailable:
+		set("Retry-After", retryAfter)
+	case http.StatusMethodNotAllowed:
+		set("Allow", http.MethodGet)
+	case http.StatusUpgradeRequired:
+		set("Upgrade", "websocket")
+		set("Sec-WebSocket-Version", "13")
+	}
+}
+
+// refuse answers with an HTTP status instead of an upgrade.
+func (c *conn) refuse(r *refusal) {
+	c.server.refusals.add(r.why)
+	var extra string
+	r.header(func(name, value string) { extra += name + ": " + value + "\r\n" })
+	c.reply(answer(r.status, extra, r.problem+"\n"))
+}
+
+func answer(status int, extra, body string) []byte {
+	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n%sContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+		status, http.StatusText(status), extra, len(body), body)
+}
+
+func (c *conn) answerReady(r *http.Request) {
+	status, body := http.StatusOK, "ready\n"
+	if !c.server.Ready() {
+		status, body = http.StatusServiceUnavailable, "draining\n"
+	}
+	b := answer(status, "Cache-Control: no-store\r\n", body)
+	if r.Method == http.MethodHead {
+		b = b[:len(b)-len(body)]
+	}
+	c.reply(b)
+}
+
+// The handshaker stands in for the net/http server that ws.HTTPUpgrader expects: what is written
+// goes into out.
+
+// Header implements http.ResponseWriter.
+func (h *handshaker) Header() http.Header { return http.Header{} }
+
+// Write implements http.ResponseWriter.
+func (h *handshaker) Write(b []byte) (int, error) { return h.out.Write(b) }
+
+// WriteHeader implements http.ResponseWriter.
+func (h *handshaker) WriteHeader(int) {}
+
+// Hijack implements http.Hijacker.
+func (h *handshaker) Hijack() (net.Conn, *bufio.ReadWriter, error) { return noConn{}, h.rw, nil }
+
+// noConn is the connection behind a handshaker, which has none.
+type noConn struct{ net.Conn }
+
+func (noConn) SetDeadline(time.Time) error { return nil }
+
+// Handler returns an http.Handler that upgrades a request and takes its connection over from the
+// net/http server, with whatever was read ahead. The connection must be TCP without TLS; routing,
+// and everything before the upgrade, is the caller's. Connections are counted per address as
+// Request.RemoteAddr has it.
+func (s *Server) Handler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, _ := s.enter(addrIn(r.RemoteAddr))
+		if refusal := s.takeOver(c, w, r); refusal != nil {
+			s.conns.remove(c)
+			s.refusals.add(refusal.why)
+			refusal.header(w.Header().Set)
+			http.Error(w, refusal.problem, refusal.status)
+		}
+	})
+}
+
+// addrIn returns the address in "ip:port" or "ip", none if there is none.
+func addrIn(remote string) netip.Addr {
+	if ap, err := netip.ParseAddrPort(remote); err == nil {
+		return ap.Addr().Unmap()
+	}
+	addr, _ := netip.ParseAddr(remote)
+	return addr.Unmap()
+}
+
+var refuseTLS = refusal{http.StatusNotImplemented, "connections with TLS cannot be taken over", RefusedBadRequest}
+
+// takeOver makes c of the connection that r came on. Once that is taken from the net/http server
+// there is no refusal any more, and c is no longer the caller's.
+func (s *Server) takeOver(c *conn, w http.ResponseWriter, r *http.Request) *refusal {
+	topics, refusal := c.examine(r)
+	if refusal == nil && r.TLS != nil {
+		refusal = &refuseTLS
+	}
+	h := handshakers.Get().(*handshaker)
+	defer handshakers.Put(h)
+	if refusal == nil {
+		refusal = h.shake(r)
+	}
+	if refusal != nil {
+		return refusal
+	}
+	netConn, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return cannotTakeOver(err.Error())
+	}
+	tcp, ok := netConn.(*net.TCPConn)
+	if !ok {
+		refusal := cannotTakeOver(fmt.Sprintf("a %T cannot be taken over, only a TCP connection", netConn))
+		s.config.Logger.Error("loop: handler: " + refusal.problem)
+		s.refusals.add(refusal.why)
+		s.conns.remove(c)
+		_, _ = netConn.Write(answer(refusal.status, "", refusal.problem+"\n"))
+		_ = netConn.Close()
+		return nil
+	}
+	rest, _ := io.ReadAll(io.LimitReader(rw, int64(rw.Reader.Buffered())))
+	if err := s.adopt(c, tcp, h.out.Bytes(), topics, rest); err != nil {
+		s.refusals.add(RefusedDescriptors)
+		s.config.Logger.Warn("loop: handler: " + err.Error())
+	}
+	return nil
+}
+
+func cannotTakeOver(problem string) *refusal {
+	return &refusal{http.StatusNotImplemented, problem, RefusedBadRequest}
+}
+
+// adopt makes a connection that was opened elsewhere a spoke. hello is the answer to its handshake.
+// On an error the connection has been closed.
+func (s *Server) adopt(c *conn, tcp *net.TCPConn, hello []byte, topics []codec.Pattern, rest []byte) error {
+	_, err := tcp.Write(hello)
+	if err = errors.Join(err, tcp.SetKeepAlive(false)); err == nil {
+		c.sock, err = wrap(tcp, c)
+	}
+	if err != nil {
+		s.conns.remove(c)
+		_ = tcp.Close()
+		return err
+	}
+	c.lastRead.Store(uint32(s.now()))
+	c.adopted = make(chan struct{})
+	defer close(c.adopted)
+	c.flags.Or(flagOpen | flagReading)
+	if err := s.engine.add(c.sock); err != nil {
+		c.onClosed(err)
+		c.endRead()
+		return err
+	}
+	c.upgraded(topics, rest)
+	c.endRead()
+	return nil
+}

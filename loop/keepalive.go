@@ -1,0 +1,83 @@
+package loop
+
+import (
+	"time"
+
+	"github.com/alkdev/hub/codec"
+	"github.com/alkdev/hub/fanout"
+)
+
+// stamp is a moment in hundredths of a second since the server began. It wraps after 497 days;
+// since compares right across that. Four bytes instead of eight, three times per connection.
+type stamp uint32
+
+const stampUnit = 10 * time.Millisecond
+
+func (s *Server) now() stamp { return stamp(time.Since(s.began) / stampUnit) }
+
+func (t stamp) after(d time.Duration) stamp { return t + stamp((d+stampUnit-1)/stampUnit) }
+
+// since returns how long before t the earlier stamp was; negative if it was later.
+func (t stamp) since(earlier stamp) time.Duration {
+	return time.Duration(int32(t-earlier)) * stampUnit
+}
+
+// sweepInterval is how often all connections are looked at: often enough for the shortest deadline.
+func (c *Config) sweepInterval() time.Duration {
+	shortest := min(c.HandshakeTimeout, c.Ping, c.PongTimeout, c.CloseTimeout)
+	return min(max(shortest/10, stampUnit), time.Second)
+}
+
+// sweep is the goroutine that keeps every deadline. It ends when stopc is closed, and closes sweptc.
+func (s *Server) sweep() {
+	defer close(s.sweptc)
+	ticker := time.NewTicker(s.config.sweepInterval())
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			s.conns.each(func(c *conn) { c.check(s.now()) })
+		case <-s.stopc:
+			return
+		}
+	}
+}
+
+var pingFrame = codec.NewControlFrame(codec.Ping, nil)
+
+// check looks at the deadlines of one connection.
+func (c *conn) check(now stamp) {
+	cfg := &c.server.config
+	if !c.has(flagOpen) {
+		return
+	}
+	if c.has(flagCloseSent) || !c.has(flagUpgraded) {
+		if now.since(stamp(c.due.Load())) >= 0 {
+			if c.set(flagCloseSent) {
+				c.server.refusals.add(RefusedTimeout)
+			}
+			c.hangUp()
+		}
+		return
+	}
+	lastRead := stamp(c.lastRead.Load())
+	if c.pinged && lastRead.since(c.pingedAt) >= 0 {
+		c.pinged = false
+	}
+	switch {
+	case c.pinged && now.since(c.pingedAt) >= cfg.PongTimeout:
+		c.setCause(fanout.Cause{Side: fanout.LocalSide, Code: codec.ClosePolicy, Reason: "no answer to a ping", Kind: fanout.KindPingTimeout})
+		c.spoke.Fail(codec.ClosePolicy, "no answer to a ping")
+	case !c.pinged && now.since(lastRead) >= c.pingAfter():
+		c.pinged, c.pingedAt = true, now
+		c.spoke.Control(pingFrame)
+	}
+}
+
+// pingAfter spreads the pings of spokes that connected at the same time, over an eighth of the
+// interval, earlier rather than later.
+func (c *conn) pingAfter() time.Duration {
+	ping := c.server.config.Ping
+	spread := uint32(uint64(c.began) * 2654435761 >> 16 & 0xff)
+	return ping - ping/8*time.Duration(spread)/256
+}
