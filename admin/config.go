@@ -1,0 +1,88 @@
+package admin
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/alkdev/hub/fanout"
+)
+
+// Config says how the operator's side behaves. The zero value of every field but Hub is a sensible
+// default.
+type Config struct {
+	Hub *fanout.Hub
+	// Loop asks the owner of the connections.
+	Loop Loop
+	// Limits are those of other parts of the program, to be served as metrics beside the hub's own.
+	Limits Limits
+
+	// Token, if not empty, is the bearer token that every request must carry, but those for health.
+	Token string
+	// Pprof serves /debug/pprof/.
+	Pprof bool
+	// Version is the program's, for hub_build_info.
+	Version string
+
+	// MaxBodyBytes bounds the body of a request; 8 MiB by default.
+	MaxBodyBytes int64
+	// MaxStreams bounds the readers of GET /v1/events at the same time; 32 by default.
+	MaxStreams int
+	// Heartbeat is how long such a reader may be left without a byte; 15 s by default.
+	Heartbeat time.Duration
+	// WriteTimeout is how long such a reader may take nothing of what is written to it before it is
+	// cut off; 30 s by default.
+	WriteTimeout time.Duration
+	// Patience is how long the shards may take to answer before they count as stuck; 1 s by default.
+	Patience time.Duration
+
+	Logger *slog.Logger // slog.Default by default
+}
+
+// Loop is what is asked of the owner of the connections.
+type Loop struct {
+	// Ready reports whether new connections are welcome; they always are if it is nil.
+	Ready func() bool
+	// Stats returns what it has counted; nil leaves its metrics out.
+	Stats func() LoopStats
+}
+
+// LoopStats is what the owner of the connections has counted.
+type LoopStats struct {
+	Connections int               // open, those not upgraded yet included
+	Refused     map[string]uint64 // connections that did not become spokes, by reason
+}
+
+// Limits are limits in force by name, for metrics: lower case, words joined by '_'.
+type Limits struct {
+	Bytes  map[string]int64
+	Times  map[string]time.Duration
+	Counts map[string]int
+}
+
+func (c *Config) setDefaults() error {
+	if c.Hub == nil {
+		return errors.New("admin: Config.Hub is nil")
+	}
+	if c.MaxBodyBytes < 0 || c.MaxStreams < 0 || c.Heartbeat < 0 || c.WriteTimeout < 0 || c.Patience < 0 {
+		return fmt.Errorf("admin: negative limit: body %d, streams %d, heartbeat %v, write timeout %v, patience %v",
+			c.MaxBodyBytes, c.MaxStreams, c.Heartbeat, c.WriteTimeout, c.Patience)
+	}
+	def(&c.MaxBodyBytes, 8<<20)
+	def(&c.MaxStreams, 32)
+	def(&c.Heartbeat, 15*time.Second)
+	def(&c.WriteTimeout, 30*time.Second)
+	def(&c.Patience, time.Second)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	return nil
+}
+
+func def[T comparable](p *T, value T) {
+	var zero T
+	if *p == zero {
+		*p = value
+	}
+}

@@ -1,0 +1,145 @@
+package admin
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/alkdev/hub/fanout"
+)
+
+// family is one metric, with its values in a snapshot.
+type family struct {
+	name, help string
+	kind       prometheus.ValueType
+	labels     []string
+	values     func(*snapshot, emit)
+}
+
+// emit takes one value of a metric.
+type emit func(value float64, labels ...string)
+
+const (
+	counter = prometheus.CounterValue
+	gauge   = prometheus.GaugeValue
+)
+
+// families are all metrics but the histogram.
+var families = []family{
+	{"hub_spokes", "Spokes connected.", gauge, nil, one(func(n *snapshot) int { return n.hub.Spokes })},
+	{"hub_opened_total", "Spokes that have connected.", counter, nil,
+		one(func(n *snapshot) uint64 { return n.hub.Opened })},
+	{"hub_closed_total", "Spokes that have gone, by close code and reason.", counter, []string{"code", "reason"}, closed},
+	{"hub_dispatched_total", "Events dispatched to all spokes that want them.", counter, nil,
+		one(func(n *snapshot) uint64 { return n.hub.Dispatched })},
+	{"hub_received_total", "Events received from spokes.", counter, nil,
+		one(func(n *snapshot) uint64 { return n.hub.Received })},
+	{"hub_refused_envelopes_total", "Messages from spokes that were no envelopes.", counter, nil,
+		one(func(n *snapshot) uint64 { return n.hub.Refused })},
+	{"hub_panics_total", "Panics of listeners and other callbacks, contained.", counter, nil,
+		one(func(n *snapshot) uint64 { return n.hub.Panics })},
+
+	{"hub_deliveries_total", "Events handed to spokes.", counter, nil,
+		one(func(n *snapshot) uint64 { return n.hub.Deliveries })},
+	{"hub_delivered_bytes_total", "Bytes of frames handed to spokes.", counter, nil,
+		one(func(n *snapshot) uint64 { return n.hub.DeliveredBytes })},
+	{"hub_writes_total", "Writes to spokes.", counter, nil, one(func(n *snapshot) uint64 { return n.hub.Writes })},
+
+	{"hub_dropped_frames_total", "Events that spokes lost, by the limit that was passed.", counter, []string{"reason"},
+		byReason(func(n *snapshot) map[fanout.LossReason]uint64 { return n.hub.Dropped })},
+	{"hub_conflated_frames_total", "Events that gave way to newer ones of their topic, by the limit that was passed.", counter, []string{"reason"},
+		byReason(func(n *snapshot) map[fanout.LossReason]uint64 { return n.hub.Conflated })},
+	{"hub_slow_disconnects_total", "Spokes closed for being slow, by the limit that was passed.", counter, []string{"reason"},
+		byReason(func(n *snapshot) map[fanout.LossReason]uint64 { return n.hub.Disconnected })},
+
+	{"hub_queued_bytes", "Bytes queued for all spokes, what they share counted for each.", gauge, nil,
+		one(func(n *snapshot) int64 { return n.hub.QueuedBytes })},
+	{"hub_held_bytes", "Bytes queued for all spokes, what they share counted once.", gauge, nil,
+		one(func(n *snapshot) int64 { return n.hub.HeldBytes })},
+	{"hub_pending_bytes", "Bytes dispatched and not yet written or queued.", gauge, nil,
+		one(func(n *snapshot) int64 { return n.hub.PendingBytes })},
+	{"hub_in_flight_bytes", "Bytes given to the event loop and not yet taken by the kernel.", gauge, nil,
+		one(func(n *snapshot) int64 { return n.hub.InFlightBytes })},
+	{"hub_queued_spokes", "Spokes with anything queued or in flight.", gauge, nil,
+		one(func(n *snapshot) int { return n.hub.QueuedSpokes })},
+
+	{"hub_connections", "Connections open, those not upgraded yet included.", gauge, nil, connections},
+	{"hub_refused_connections_total", "Connections that did not become spokes, by reason.", counter, []string{"reason"}, refusedConnections},
+	{"hub_ready", "1 while new connections are welcome.", gauge, nil, flag(func(n *snapshot) bool { return n.ready })},
+
+	{"hub_event_streams", "Readers of GET /v1/events.", gauge, nil, one(func(n *snapshot) int64 { return n.streams })},
+	{"hub_slow_event_streams_total", "Readers of GET /v1/events cut off for being slow.", counter, nil,
+		one(func(n *snapshot) uint64 { return n.slowStreams })},
+	{"hub_event_stream_dropped_records_total", "Records that such readers lost, by the limit that was passed.", counter, []string{"reason"},
+		byReason(func(n *snapshot) map[fanout.LossReason]uint64 { return n.hub.TapDropped })},
+	{"hub_event_stream_conflated_records_total", "Records that gave way to newer ones of their topic, by the limit that was passed.", counter, []string{"reason"},
+		byReason(func(n *snapshot) map[fanout.LossReason]uint64 { return n.hub.TapConflated })},
+
+	{"hub_limit_bytes", "Limits in bytes, 0 for none.", gauge, []string{"limit"}, limitBytes},
+	{"hub_limit_seconds", "Limits in time, 0 for none.", gauge, []string{"limit"}, limitTimes},
+	{"hub_limit", "Limits in numbers of things, 0 for none.", gauge, []string{"limit"}, limitCounts},
+	{"hub_build_info", "What runs here, always 1.", gauge, []string{"version", "go", "os", "arch"},
+		func(n *snapshot, emit emit) { emit(1, n.build...) }},
+	{"hub_sonic_fast_path", "1 if JSON is read and written by sonic's compiled code, 0 if by encoding/json.", gauge, nil,
+		flag(func(*snapshot) bool { return fastPath })},
+}
+
+// one is a metric with one value.
+func one[T int | int64 | uint64](value func(*snapshot) T) func(*snapshot, emit) {
+	return func(n *snapshot, emit emit) { emit(float64(value(n))) }
+}
+
+// flag is a metric that is 1 or 0.
+func flag(on func(*snapshot) bool) func(*snapshot, emit) {
+	return func(n *snapshot, emit emit) {
+		value := 0.0
+		if on(n) {
+			value = 1
+		}
+		emit(value)
+	}
+}
+
+func byReason(counts func(*snapshot) map[fanout.LossReason]uint64) func(*snapshot, emit) {
+	return func(n *snapshot, emit emit) {
+		for reason, count := range counts(n) {
+			emit(float64(count), reason.String())
+		}
+	}
+}
+
+func closed(n *snapshot, emit emit) {
+	for ending, count := range n.hub.Closed {
+		emit(float64(count), codeLabel(ending), string(ending.Kind))
+	}
+}
+
+func connections(n *snapshot, emit emit) {
+	if n.loop != nil {
+		emit(float64(n.loop.Connections))
+	}
+}
+
+func refusedConnections(n *snapshot, emit emit) {
+	if n.loop != nil {
+		for reason, count := range n.loop.Refused {
+			emit(float64(count), reason)
+		}
+	}
+}
+
+func limitBytes(n *snapshot, emit emit) {
+	for name, bytes := range n.limits.Bytes {
+		emit(float64(bytes), name)
+	}
+}
+
+func limitTimes(n *snapshot, emit emit) {
+	for name, time := range n.limits.Times {
+		emit(time.Seconds(), name)
+	}
+}
+
+func limitCounts(n *snapshot, emit emit) {
+	for name, count := range n.limits.Counts {
+		emit(float64(count), name)
+	}
+}

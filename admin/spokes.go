@@ -1,0 +1,121 @@
+package admin
+
+import (
+	"cmp"
+	"net/http"
+	"slices"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/alkdev/hub/codec"
+	"github.com/alkdev/hub/fanout"
+)
+
+// The bounds on how many spokes are listed.
+const (
+	defaultListed = 100
+	maxListed     = 10_000
+)
+
+// spokeOrders are what spokes can be sorted by, the largest first: what an operator looks for is in
+// trouble.
+var spokeOrders = map[string]func(fanout.SpokeInfo) int64{
+	"queued":  func(i fanout.SpokeInfo) int64 { return i.Queued },
+	"age":     func(i fanout.SpokeInfo) int64 { return int64(i.Age) },
+	"dropped": func(i fanout.SpokeInfo) int64 { return int64(i.Dropped) },
+}
+
+// listed answers GET /v1/spokes.
+type listed struct {
+	Total  int                `json:"total"`
+	Spokes []fanout.SpokeInfo `json:"spokes"`
+}
+
+func (s *Server) listSpokes(w http.ResponseWriter, r *http.Request) *problem {
+	values, p := query(r)
+	if p != nil {
+		return p
+	}
+	by, ok := spokeOrders[cmp.Or(values.Get("sort"), "queued")]
+	if !ok {
+		return badQuery("sort=%.100s, it is one of queued, age, dropped", values.Get("sort"))
+	}
+	limit, err := strconv.Atoi(cmp.Or(values.Get("limit"), strconv.Itoa(defaultListed)))
+	if err != nil || limit < 1 || limit > maxListed {
+		return badQuery("limit=%.100s, it is a number from 1 to %d", values.Get("limit"), maxListed)
+	}
+	spokes := []fanout.SpokeInfo{}
+	if !s.inspect(r, func() {
+		s.config.Hub.Inspect(func(i fanout.SpokeInfo) { spokes = append(spokes, i) })
+	}) {
+		return stuck()
+	}
+	slices.SortFunc(spokes, func(a, b fanout.SpokeInfo) int {
+		return cmp.Or(cmp.Compare(by(b), by(a)), cmp.Compare(a.ID, b.ID))
+	})
+	answer(w, http.StatusOK, listed{len(spokes), spokes[:min(limit, len(spokes))]})
+	return nil
+}
+
+func (s *Server) showSpoke(w http.ResponseWriter, r *http.Request) *problem {
+	spoke, p := s.spoke(r)
+	if p != nil {
+		return p
+	}
+	var info fanout.SpokeInfo
+	if !s.inspect(r, func() { info = spoke.Info() }) {
+		return stuck()
+	}
+	if info.ID == "" { // the hub was closed meanwhile
+		return noSpoke(r)
+	}
+	answer(w, http.StatusOK, info)
+	return nil
+}
+
+// closing answers DELETE /v1/spokes/{id}.
+type closing struct {
+	Spoke  string          `json:"spoke"`
+	Code   codec.CloseCode `json:"code"`
+	Reason string          `json:"reason"`
+}
+
+// closeSpoke ends a spoke's connection in order. The code is 1000 unless the query says another: the
+// spoke has done nothing wrong (1008) and the hub stays (1001), and so the metrics count it. Whether
+// it comes back is up to the client; codes from 4000 on can tell it what was agreed upon.
+func (s *Server) closeSpoke(w http.ResponseWriter, r *http.Request) *problem {
+	values, p := query(r)
+	if p != nil {
+		return p
+	}
+	code, err := strconv.ParseUint(cmp.Or(values.Get("code"), "1000"), 10, 16)
+	if err != nil || !codec.CloseCode(code).Sendable() {
+		return badQuery("code=%.100s is not a close code that may be sent: 1000 to 1003, 1007 to 1014, 3000 to 4999", values.Get("code"))
+	}
+	reason := cmp.Or(values.Get("reason"), "closed by the operator")
+	if len(reason) > maxReasonBytes || !utf8.ValidString(reason) {
+		return badQuery("reason is not UTF-8 of at most %d bytes", maxReasonBytes)
+	}
+	spoke, p := s.spoke(r)
+	if p != nil {
+		return p
+	}
+	spoke.Close(codec.CloseCode(code), reason)
+	answer(w, http.StatusAccepted, closing{spoke.ID(), codec.CloseCode(code), reason})
+	return nil
+}
+
+// maxReasonBytes is what a close frame has room for (RFC 6455 section 5.5).
+const maxReasonBytes = 123
+
+// spoke returns the spoke that the path names.
+func (s *Server) spoke(r *http.Request) (*fanout.Spoke, *problem) {
+	if spoke := s.config.Hub.Spoke(r.PathValue("id")); spoke != nil {
+		return spoke, nil
+	}
+	return nil, noSpoke(r)
+}
+
+func noSpoke(r *http.Request) *problem {
+	return newProblem(http.StatusNotFound, "no_spoke", "there is no spoke %.100q", r.PathValue("id"))
+}
