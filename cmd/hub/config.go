@@ -1,0 +1,199 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/alkdev/hub/codec"
+	"github.com/alkdev/hub/fanout"
+	"github.com/alkdev/hub/loop"
+)
+
+// config is what the flags of hub serve say.
+type config struct {
+	listen, path           string
+	admin, adminToken      string
+	adminMaxBody           int64
+	node                   string
+	shards, pollers        int
+	spokeBuffer            int64
+	spokeLag               time.Duration
+	totalBuffer            int64
+	slow                   string
+	slowFor                map[string]fanout.Policy
+	slowCloseCode          codec.CloseCode
+	badEnvelopes           int
+	sndbuf, notSentLowat   int64
+	readBuffer, maxMessage int64
+	maxSpokes, maxPerIP    int
+	handshakeTimeout       time.Duration
+	ping, pongTimeout      time.Duration
+	closeTimeout           time.Duration
+	origins                []string
+	subscribe, frames      string
+	relay                  string
+	drainTimeout           time.Duration
+	logLevel               slog.Level
+	logFormat              string
+	pprof                  bool
+}
+
+const serveSynopsis = `hub serve: run the hub.
+
+Spokes connect to ws://HOST:PORT/ws, events are published at the admin address:
+
+  curl -d '{"type":"tick","id":"42","payload":{"price":7}}' http://127.0.0.1:8081/v1/events`
+
+// serveFlags defines the flags of hub serve, with their defaults in c.
+func serveFlags(c *config) *flags {
+	host, _ := os.Hostname()
+	*c = config{
+		listen: ":8080", path: "/ws", admin: "127.0.0.1:8081", adminMaxBody: 8 << 20, node: host,
+		shards: runtime.GOMAXPROCS(0), pollers: max(1, runtime.GOMAXPROCS(0)/4),
+		spokeBuffer: fanout.DefaultSpokeBytes, spokeLag: fanout.DefaultSpokeLag, totalBuffer: fanout.DefaultTotalBytes,
+		slow: fanout.Disconnect.String(), slowCloseCode: codec.CloseSlow, badEnvelopes: 16,
+		notSentLowat: 16 << 10, readBuffer: 64 << 10, maxMessage: 64 << 10,
+		handshakeTimeout: 5 * time.Second, ping: 25 * time.Second, pongTimeout: 10 * time.Second,
+		closeTimeout: 5 * time.Second, drainTimeout: 30 * time.Second,
+		subscribe: "all", frames: "text", relay: "off", logFormat: "text",
+	}
+	const day = 24 * time.Hour
+	const moment = 10 * time.Millisecond
+	showCode := func(code codec.CloseCode) string { return fmt.Sprint(uint16(code)) }
+	f := newFlags("serve", serveSynopsis)
+	add(f, &c.listen, "listen", "address that spokes connect to", parseAddress, showText)
+	add(f, &c.path, "path", "path of the WebSocket endpoint", parsePath, showText)
+	add(f, &c.admin, "admin", "address for publishing, metrics and health; off for none", parseAdminAddress, showText)
+	add(f, &c.adminToken, "admin-token", "bearer token that admin requests must carry; none if empty", parseText, showText)
+	add(f, &c.adminMaxBody, "admin-max-body", "largest body of an admin request", size(1<<10, 1<<30), showSize)
+	add(f, &c.node, "node", "name of this hub, told to every spoke", parseNode, showText)
+	add(f, &c.shards, "shards", "goroutines that write, each for its part of the spokes", number(1, 256), strconv.Itoa)
+	add(f, &c.pollers, "pollers", "goroutines that read", number(1, 1024), strconv.Itoa)
+	add(f, &c.spokeBuffer, "spoke-buffer", "bytes that may be queued for one spoke, and size of the largest event", size(1<<10, 1<<32), showSize)
+	add(f, &c.spokeLag, "spoke-lag", "age that the oldest event queued for a spoke may reach; 0 for any", duration(0, day), showDuration)
+	add(f, &c.totalBuffer, "total-buffer", "bytes that may be queued for all spokes, each event counted once", size(1<<16, 1<<44), showSize)
+	add(f, &c.slow, "slow", "what happens to a spoke over a limit: disconnect, drop-oldest, drop-newest or conflate", parsePolicyName, showText)
+	add(f, &c.slowFor, "slow-for", "the same by event type, as in tick=conflate,order=disconnect", parsePolicies, showPolicies)
+	add(f, &c.slowCloseCode, "slow-close-code", "close code for slow spokes", parseCloseCode, showCode)
+	add(f, &c.badEnvelopes, "bad-envelopes", "messages a minute that are no envelopes before a spoke is closed with 1008", number(1, 1<<20), strconv.Itoa)
+	add(f, &c.sndbuf, "sndbuf", "SO_SNDBUF of spokes; 0 leaves it to the kernel", size(0, 1<<30), showSize)
+	add(f, &c.notSentLowat, "notsent-lowat", "TCP_NOTSENT_LOWAT of spokes; 0 leaves it to the kernel", size(0, 1<<30), showSize)
+	add(f, &c.readBuffer, "read-buffer", "read buffer of a poller", size(1<<10, 1<<28), showSize)
+	add(f, &c.maxMessage, "max-message", "largest message that a spoke may send", size(1, 1<<30), showSize)
+	add(f, &c.maxSpokes, "max-spokes", "connections at the same time; 0 for as many as there are descriptors", number(0, 1<<24), strconv.Itoa)
+	add(f, &c.maxPerIP, "max-spokes-per-ip", "connections from one address; 0 for any number", number(0, 1<<24), strconv.Itoa)
+	add(f, &c.handshakeTimeout, "handshake-timeout", "time for the upgrade", duration(moment, day), showDuration)
+	add(f, &c.ping, "ping", "silence after which a spoke is pinged", duration(moment, day), showDuration)
+	add(f, &c.pongTimeout, "pong-timeout", "further silence after which it is closed", duration(moment, day), showDuration)
+	add(f, &c.closeTimeout, "close-timeout", "time for a closing handshake", duration(moment, day), showDuration)
+	add(f, &c.origins, "origins", "browser origins that may connect beside the hub's own, as in https://example.com,https://*.example.org; * for any", parseList, showList)
+	add(f, &c.subscribe, "subscribe", "what a spoke gets before it subscribes to anything: all, or with explicit nothing", oneOf("all", "explicit"), showText)
+	add(f, &c.frames, "frames", "kind of WebSocket messages that the hub sends: text or binary", oneOf("text", "binary"), showText)
+	add(f, &c.relay, "relay", "where events from spokes go beside the listeners: off, or others for all other spokes", oneOf("off", "others"), showText)
+	add(f, &c.drainTimeout, "drain-timeout", "time over which spokes are sent away at the end", duration(moment, day), showDuration)
+	add(f, &c.logLevel, "log-level", "debug, info, warn or error", parseLevel, func(l slog.Level) string { return strings.ToLower(l.String()) })
+	add(f, &c.logFormat, "log-format", "text or json", oneOf("text", "json"), showText)
+	addSwitch(f, &c.pprof, "pprof", "serve /debug/pprof/ at the admin address")
+	return f
+}
+
+// check returns what is wrong with the flags together, and what is only unwise.
+func (c *config) check(f *flags) (warnings []string) {
+	if c.totalBuffer < c.spokeBuffer {
+		f.problem("--total-buffer: %s is less than --spoke-buffer, %s", showSize(c.totalBuffer), showSize(c.spokeBuffer))
+	}
+	if c.relay == "others" && c.maxMessage > c.spokeBuffer {
+		f.problem("--max-message: %s is more than --spoke-buffer, %s; with --relay others such events could not be passed on", showSize(c.maxMessage), showSize(c.spokeBuffer))
+	}
+	if c.admin != "off" && c.adminToken == "" && !isLoopback(c.admin) {
+		warnings = append(warnings, "the admin address "+c.admin+" may be reached from elsewhere, and no --admin-token is set")
+	}
+	if limit := loop.DescriptorLimit(); c.maxSpokes > limit-loop.ReservedDescriptors {
+		warnings = append(warnings, fmt.Sprintf("at most about %d spokes can connect: the descriptor limit is %d, --max-spokes %d (raise it with ulimit -n or LimitNOFILE)",
+			limit-loop.ReservedDescriptors, limit, c.maxSpokes))
+	}
+	return warnings
+}
+
+func (c *config) fanout(logger *slog.Logger) fanout.Config {
+	policy, err := fanout.ParsePolicy(c.slow)
+	if err != nil {
+		panic("parsePolicyName has let through " + c.slow)
+	}
+	opcode := codec.Text
+	if c.frames == "binary" {
+		opcode = codec.Binary
+	}
+	return fanout.Config{
+		Node: c.node, Shards: c.shards,
+		Limits: fanout.Limits{SpokeBytes: c.spokeBuffer, SpokeLag: c.spokeLag, TotalBytes: c.totalBuffer},
+		Policy: policy, PolicyFor: c.slowFor, SlowCloseCode: c.slowCloseCode, CloseTimeout: c.closeTimeout,
+		Explicit: c.subscribe == "explicit", Opcode: opcode, BadEnvelopesPerMin: c.badEnvelopes, Logger: logger,
+	}
+}
+
+func (c *config) loop(hub *fanout.Hub, logger *slog.Logger) loop.Config {
+	lowat := int(c.notSentLowat)
+	if lowat == 0 {
+		lowat = -1 // loop.Config takes 0 for its default
+	}
+	return loop.Config{
+		Hub: hub, Path: c.path, Origins: c.origins, Pollers: c.pollers,
+		ReadBufferBytes: int(c.readBuffer), SendBufferBytes: int(c.sndbuf), NotSentLowatBytes: lowat,
+		MaxMessageBytes: int(c.maxMessage), MaxSpokes: c.maxSpokes, MaxSpokesPerIP: c.maxPerIP,
+		HandshakeTimeout: c.handshakeTimeout, Ping: c.ping, PongTimeout: c.pongTimeout,
+		CloseTimeout: c.closeTimeout, DrainTimeout: c.drainTimeout, Logger: logger,
+	}
+}
+
+func parseAddress(s string) (string, error) {
+	_, port, err := net.SplitHostPort(s)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil {
+		return "", fmt.Errorf("%q is not an address, addresses look like :8080, 127.0.0.1:8080 or [::1]:8080", s)
+	}
+	return s, nil
+}
+
+func parseAdminAddress(s string) (string, error) {
+	if s == "off" {
+		return s, nil
+	}
+	return parseAddress(s)
+}
+
+func parsePath(s string) (string, error) {
+	if !strings.HasPrefix(s, "/") || s == "/readyz" {
+		return "", fmt.Errorf("%q is not a path for WebSockets, it begins with / and is not /readyz", s)
+	}
+	return s, nil
+}
+
+func parseNode(s string) (string, error) {
+	if err := (codec.Envelope{Type: "node", ID: s}).Check(); err != nil {
+		return "", fmt.Errorf("%.300q is not a name of up to %d bytes of UTF-8", s, codec.MaxIDBytes)
+	}
+	return s, nil
+}
+
+func parsePolicyName(s string) (string, error) {
+	_, err := fanout.ParsePolicy(s)
+	return s, err
+}
+
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}

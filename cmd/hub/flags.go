@@ -1,0 +1,155 @@
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+)
+
+// envPrefix begins the environment twin of every flag: --spoke-buffer is HUB_SPOKE_BUFFER.
+const envPrefix = "HUB_"
+
+// flags is a flag.FlagSet that reads environment twins, and goes on after a mistake so that all of
+// them are reported at once.
+type flags struct {
+	set      *flag.FlagSet
+	synopsis string
+	from     string // what Set is being called for, for messages
+	problems []string
+}
+
+func newFlags(name, synopsis string) *flags {
+	f := &flags{set: flag.NewFlagSet(name, flag.ContinueOnError), synopsis: synopsis}
+	f.set.SetOutput(io.Discard)
+	return f
+}
+
+// add defines a flag. parse turns its text into a value; its error says what is allowed. show turns
+// a value into text.
+func add[T any](f *flags, p *T, name, usage string, parse func(string) (T, error), show func(T) string) {
+	f.set.Var(&value{
+		set: func(s string) {
+			v, err := parse(s)
+			if err != nil {
+				f.problem("%s: %v", f.source(name), err)
+				return
+			}
+			*p = v
+		},
+		text: func() string { return show(*p) },
+	}, name, usage)
+}
+
+// addSwitch defines a flag that may stand alone.
+func addSwitch(f *flags, p *bool, name, usage string) {
+	add(f, p, name, usage, parseBool, func(b bool) string { return fmt.Sprint(b) })
+	f.set.Lookup(name).Value.(*value).isSwitch = true
+}
+
+// value is a flag.Value whose Set never fails: mistakes are collected.
+type value struct {
+	set      func(string)
+	text     func() string
+	isSwitch bool
+}
+
+func (v *value) Set(s string) error { v.set(s); return nil }
+func (v *value) String() string {
+	if v.text == nil { // the zero value, by which package flag tells whether a default is one
+		return ""
+	}
+	return v.text()
+}
+func (v *value) IsBoolFlag() bool { return v.isSwitch }
+
+func (f *flags) problem(format string, args ...any) {
+	f.problems = append(f.problems, fmt.Sprintf(format, args...))
+}
+
+func (f *flags) source(name string) string {
+	if f.from != "" {
+		return f.from
+	}
+	return "--" + name
+}
+
+func envName(flagName string) string {
+	return envPrefix + strings.ToUpper(strings.ReplaceAll(flagName, "-", "_"))
+}
+
+// errHelp is returned by parse when the usage was asked for, and printed.
+var errHelp = flag.ErrHelp
+
+// parse reads the environment, then args, and returns the arguments that are not flags. The error
+// holds every mistake.
+func (f *flags) parse(args []string) (rest []string, err error) {
+	f.set.VisitAll(func(fl *flag.Flag) {
+		if text, ok := os.LookupEnv(envName(fl.Name)); ok {
+			f.from = envName(fl.Name)
+			_ = fl.Value.Set(text)
+		}
+	})
+	f.from = ""
+	for {
+		err := f.set.Parse(args)
+		if errors.Is(err, flag.ErrHelp) {
+			f.usage(os.Stdout)
+			return nil, errHelp
+		}
+		if err != nil { // package flag has consumed the culprit
+			f.problem("%s", f.explain(err))
+		}
+		args = f.set.Args()
+		if err != nil && strings.HasPrefix(err.Error(), "bad flag syntax") {
+			args = args[1:] // which it leaves there
+		}
+		if err == nil && len(args) == 0 {
+			return rest, f.result()
+		}
+		// Not a flag: an argument, or what was meant as the value of an unknown flag.
+		for len(args) > 0 && (len(args[0]) < 2 || args[0][0] != '-') {
+			if err == nil {
+				rest = append(rest, args[0])
+			}
+			err, args = nil, args[1:]
+		}
+	}
+}
+
+// explain rewrites the messages of package flag.
+func (f *flags) explain(err error) string {
+	if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); ok {
+		var names []string
+		f.set.VisitAll(func(fl *flag.Flag) { names = append(names, "--"+fl.Name) })
+		return fmt.Sprintf("--%s: there is no such flag; there are %s", strings.TrimPrefix(name, "-"), strings.Join(names, ", "))
+	}
+	if name, ok := strings.CutPrefix(err.Error(), "flag needs an argument: -"); ok {
+		return fmt.Sprintf("--%s: needs a value", name)
+	}
+	return err.Error()
+}
+
+// result returns all mistakes as one error.
+func (f *flags) result() error {
+	switch len(f.problems) {
+	case 0:
+		return nil
+	case 1:
+		return errors.New(f.problems[0])
+	}
+	return fmt.Errorf("%d mistakes:\n  %s", len(f.problems), strings.Join(f.problems, "\n  "))
+}
+
+func (f *flags) usage(w io.Writer) {
+	fmt.Fprintf(w, "%s\n\nFlags, with the environment variable that means the same:\n\n", f.synopsis)
+	f.set.VisitAll(func(fl *flag.Flag) {
+		fmt.Fprintf(w, "  --%s (%s)\n        %s", fl.Name, envName(fl.Name), fl.Usage)
+		if fl.DefValue != "" {
+			fmt.Fprintf(w, " (default %s)", fl.DefValue)
+		}
+		fmt.Fprintln(w)
+	})
+}

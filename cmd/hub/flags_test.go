@@ -1,0 +1,143 @@
+package main
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/alkdev/hub/fanout"
+)
+
+// parseServe parses the flags of hub serve without the environment of the machine that tests.
+func parseServe(t *testing.T, args ...string) (config, error) {
+	t.Helper()
+	var c config
+	f := serveFlags(&c)
+	_, err := parseFlags(f, args, 0)
+	if err == nil {
+		c.check(f)
+		err = f.result()
+	}
+	return c, err
+}
+
+func TestFlagsAreRead(t *testing.T) {
+	c, err := parseServe(t, "--spoke-buffer", "1MiB", "--spoke-lag=0", "--slow", "conflate",
+		"--slow-for", "tick=conflate, order=disconnect", "--total-buffer", "1.5GB", "--pprof", "--ping", "1m30s",
+		"-slow-close-code", "4321", "--origins", "https://a.example,https://b.example")
+	require.NoError(t, err)
+	require.EqualValues(t, 1<<20, c.spokeBuffer)
+	require.Zero(t, c.spokeLag)
+	require.Equal(t, "conflate", c.slow)
+	require.Equal(t, map[string]fanout.Policy{"tick": fanout.Conflate, "order": fanout.Disconnect}, c.slowFor)
+	require.EqualValues(t, 1_500_000_000, c.totalBuffer)
+	require.True(t, c.pprof)
+	require.Equal(t, 90*time.Second, c.ping)
+	require.EqualValues(t, 4321, c.slowCloseCode)
+	require.Equal(t, []string{"https://a.example", "https://b.example"}, c.origins)
+}
+
+func TestEveryFlagHasAnEnvironmentTwinThatFlagsOverrule(t *testing.T) {
+	t.Setenv("HUB_SPOKE_BUFFER", "2MiB")
+	t.Setenv("HUB_MAX_SPOKES_PER_IP", "7")
+	t.Setenv("HUB_PPROF", "true")
+	c, err := parseServe(t, "--max-spokes-per-ip", "8")
+	require.NoError(t, err)
+	require.EqualValues(t, 2<<20, c.spokeBuffer)
+	require.Equal(t, 8, c.maxPerIP)
+	require.True(t, c.pprof)
+}
+
+func TestAllMistakesAreReportedAtOnce(t *testing.T) {
+	t.Setenv("HUB_PING", "soon")
+	_, err := parseServe(t, "--spoke-bufer", "12", "--slow=maybe", "--shards", "0", "---x", "--relay=everybody", "--max-message")
+	require.Error(t, err)
+	for _, part := range []string{
+		"7 mistakes",
+		`HUB_PING: "soon" is not a duration from 10ms to 24h0m0s`,
+		"--spoke-bufer: there is no such flag; there are --admin, ",
+		`--slow: "maybe" is not a policy, it is one of disconnect, drop-oldest, drop-newest, conflate`,
+		`--shards: "0" is not a number from 1 to 256`,
+		"---x",
+		`--relay: "everybody" is not one of off, others`,
+		"--max-message: needs a value",
+	} {
+		require.ErrorContains(t, err, part)
+	}
+}
+
+func TestMistakesNameWhatIsAllowed(t *testing.T) {
+	for _, c := range []struct{ arg, want string }{
+		{"--spoke-buffer=1", "is not a size from 1KiB to 4GiB"},
+		{"--spoke-buffer=many", "sizes look like"},
+		{"--total-buffer=64KiB", "--total-buffer: 64KiB is less than --spoke-buffer, 256KiB"},
+		{"--slow-for=tick", "is not type=policy"},
+		{"--slow-for=tick=never", `"never" is not a policy`},
+		{"--slow-for=a:b=conflate", "contains ':'"},
+		{"--slow-close-code=1006", "is not a close code that may be sent"},
+		{"--listen=8080", "is not an address, addresses look like"},
+		{"--path=ws", "it begins with /"},
+		{"--path=/readyz", "is not /readyz"},
+		{"--frames=jpeg", "is not one of text, binary"},
+		{"--log-level=loud", "is not one of debug, info, warn, error"},
+		{"--pprof=perhaps", "is neither true nor false"},
+		{"--spoke-lag=10", "durations look like 500ms, 10s or 1m30s"},
+		{"extra", `"extra": not expected here`},
+	} {
+		_, err := parseServe(t, c.arg)
+		require.ErrorContains(t, err, c.want, c.arg)
+	}
+	_, err := parseServe(t, "--relay=others", "--max-message=1MiB")
+	require.ErrorContains(t, err, "--max-message: 1MiB is more than --spoke-buffer, 256KiB; with --relay others")
+}
+
+func TestUnwiseFlagsAreWarnedOf(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--max-spokes=16000000"}, "the descriptor limit is"},
+		{[]string{"--admin=:8081"}, "no --admin-token is set"},
+	} {
+		var conf config
+		f := serveFlags(&conf)
+		_, err := parseFlags(f, c.args, 0)
+		require.NoError(t, err)
+		require.Contains(t, strings.Join(conf.check(f), "\n"), c.want)
+	}
+	var conf config
+	f := serveFlags(&conf)
+	_, err := parseFlags(f, []string{"--admin=:8081", "--admin-token=secret"}, 0)
+	require.NoError(t, err)
+	require.Empty(t, conf.check(f))
+}
+
+func TestReadmeListsEveryFlag(t *testing.T) {
+	var c config
+	f := serveFlags(&c)
+	c.node = "host name"
+	c.shards, c.pollers = 0, 0
+	var table strings.Builder
+	table.WriteString("| flag | default | |\n|---|---|---|\n")
+	f.set.VisitAll(func(fl *flag.Flag) {
+		value := fl.Value.String()
+		switch fl.Name { // these depend on the machine
+		case "shards":
+			value = "CPUs"
+		case "pollers":
+			value = "a quarter of them"
+		}
+		if value != "" && fl.Name != "node" && fl.Name != "shards" && fl.Name != "pollers" {
+			value = "`" + value + "`"
+		}
+		fmt.Fprintf(&table, "| `--%s` | %s | %s |\n", fl.Name, value, fl.Usage)
+	})
+	readme, err := os.ReadFile("../../README.md")
+	require.NoError(t, err)
+	require.Contains(t, string(readme), table.String())
+}

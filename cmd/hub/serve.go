@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/alkdev/hub/admin"
+	"github.com/alkdev/hub/codec"
+	"github.com/alkdev/hub/fanout"
+	"github.com/alkdev/hub/loop"
+)
+
+// adminShutdown is how long admin requests under way may take at the end.
+const adminShutdown = 2 * time.Second
+
+func serve(ctx context.Context, args []string) error {
+	var c config
+	f := serveFlags(&c)
+	_, err := parseFlags(f, args, 0)
+	if errors.Is(err, errHelp) {
+		return err
+	}
+	warnings := c.check(f)
+	if err := f.result(); err != nil {
+		return &usageError{err}
+	}
+	logger := c.logger(os.Stderr)
+	slog.SetDefault(logger)
+	for _, w := range warnings {
+		logger.Warn(w)
+	}
+	return runHub(ctx, &c, logger, nil)
+}
+
+func (c *config) logger(w *os.File) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: c.logLevel}
+	if c.logFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+// runHub runs a hub until ctx is done, then drains it. started, if not nil, is told the addresses.
+func runHub(ctx context.Context, c *config, logger *slog.Logger, started func(spokes, admin net.Addr)) error {
+	codec.Pretouch()
+	hub, err := fanout.New(c.fanout(logger))
+	if err != nil {
+		return err
+	}
+	defer hub.Close()
+	if c.relay == "others" {
+		if _, err := hub.AddListener("*", func(s *fanout.Spoke, e codec.Envelope) { relay(hub, s, e) }); err != nil {
+			return err
+		}
+	}
+	server, err := loop.New(c.loop(hub, logger))
+	if err != nil {
+		return err
+	}
+	drained := false
+	defer func() {
+		if !drained {
+			now, cancel := context.WithCancel(context.Background())
+			cancel()
+			_ = server.Shutdown(now)
+		}
+	}()
+	ln, err := loop.Listen(c.listen)
+	if err != nil {
+		return err
+	}
+	operator, adminLn, err := c.startAdmin(hub, server, logger)
+	if err != nil {
+		_ = ln.Close()
+		return err
+	}
+	failed := make(chan error, 2)
+	go func() { failed <- server.Serve(ln) }()
+	if operator != nil {
+		go func() { failed <- operator.Serve(adminLn) }()
+	}
+	c.announce(logger, ln, adminLn, server.Config())
+	if started != nil {
+		var adminAddr net.Addr
+		if adminLn != nil {
+			adminAddr = adminLn.Addr()
+		}
+		started(ln.Addr(), adminAddr)
+	}
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	logger.Info("draining", slog.Int("spokes", hub.Stats().Spokes), slog.Duration("timeout", c.drainTimeout))
+	drained = true
+	if err := server.Shutdown(context.Background()); err != nil {
+		logger.Warn("some spokes did not take their leave in time", slog.Any("error", err))
+	}
+	if operator != nil {
+		deadline, cancel := context.WithTimeout(context.Background(), adminShutdown)
+		defer cancel()
+		_ = operator.Shutdown(deadline)
+	}
+	logger.Info("stopped")
+	return nil
+}
+
+// startAdmin returns the operator's side and its listener, both nil if it is off.
+func (c *config) startAdmin(hub *fanout.Hub, server *loop.Server, logger *slog.Logger) (*admin.Server, net.Listener, error) {
+	if c.admin == "off" {
+		return nil, nil, nil
+	}
+	ln, err := net.Listen("tcp", c.admin)
+	if err != nil {
+		return nil, nil, fmt.Errorf("admin: %w", err)
+	}
+	operator, err := admin.New(c.adminConfig(hub, server, logger))
+	if err != nil {
+		_ = ln.Close()
+		return nil, nil, err
+	}
+	return operator, ln, nil
+}
+
+// relay sends an event from a spoke to all others.
+func relay(hub *fanout.Hub, s *fanout.Spoke, e codec.Envelope) {
+	_, err := hub.DispatchExcept(s, e)
+	switch {
+	case err == nil, errors.Is(err, fanout.ErrClosed):
+	case errors.Is(err, fanout.ErrOverloaded):
+		s.Refuse(e.ID, codec.CodeOverloaded, err.Error())
+	default:
+		s.Refuse(e.ID, codec.CodeTooLarge, err.Error())
+	}
+}
+
+// announce logs what the hub listens on and the limits in force.
+func (c *config) announce(logger *slog.Logger, ln, adminLn net.Listener, lc loop.Config) {
+	adminAddress := "off"
+	if adminLn != nil {
+		adminAddress = "http://" + adminLn.Addr().String()
+	}
+	logger.Info("hub started",
+		slog.String("spokes", "ws://"+ln.Addr().String()+c.path), slog.String("admin", adminAddress),
+		slog.String("node", c.node), slog.String("version", versionText()), slog.String("go", runtime.Version()))
+	logger.Info("limits",
+		slog.Int("maxSpokes", lc.MaxSpokes), slog.Int("maxSpokesPerIP", lc.MaxSpokesPerIP),
+		slog.Int("descriptors", loop.DescriptorLimit()),
+		slog.String("spokeBuffer", showSize(c.spokeBuffer)), slog.Duration("spokeLag", c.spokeLag),
+		slog.String("totalBuffer", showSize(c.totalBuffer)), slog.String("slow", c.slow),
+		slog.String("slowFor", showPolicies(c.slowFor)), slog.String("maxMessage", showSize(c.maxMessage)),
+		slog.Int("shards", c.shards), slog.Int("pollers", c.pollers))
+}
+
+func (c *config) adminConfig(hub *fanout.Hub, server *loop.Server, logger *slog.Logger) admin.Config {
+	lc := server.Config()
+	return admin.Config{
+		Hub: hub, Token: c.adminToken, Pprof: c.pprof, Version: versionText(),
+		MaxBodyBytes: c.adminMaxBody, Logger: logger,
+		Loop: admin.Loop{
+			Ready: server.Ready,
+			Stats: func() admin.LoopStats {
+				st := server.Stats()
+				refused := make(map[string]uint64, len(st.Refused))
+				for why, n := range st.Refused {
+					refused[why.String()] = n
+				}
+				return admin.LoopStats{Connections: st.Connections, Refused: refused}
+			},
+		},
+		Limits: admin.Limits{
+			Bytes: map[string]int64{
+				"max_message": int64(lc.MaxMessageBytes), "read_buffer": int64(lc.ReadBufferBytes),
+				"sndbuf": int64(lc.SendBufferBytes), "notsent_lowat": max(0, int64(lc.NotSentLowatBytes)),
+			},
+			Times: map[string]time.Duration{
+				"handshake_timeout": lc.HandshakeTimeout, "ping": lc.Ping, "pong_timeout": lc.PongTimeout,
+				"close_timeout": lc.CloseTimeout, "drain_timeout": lc.DrainTimeout,
+			},
+			Counts: map[string]int{
+				"max_spokes": lc.MaxSpokes, "max_spokes_per_ip": lc.MaxSpokesPerIP,
+				"bad_envelopes_per_minute": c.badEnvelopes, "descriptors": loop.DescriptorLimit(),
+			},
+		},
+	}
+}

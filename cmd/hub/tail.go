@@ -1,0 +1,133 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/alkdev/hub/client"
+	"github.com/alkdev/hub/codec"
+)
+
+const tailSynopsis = `hub tail [TOPIC...]: show what a spoke receives, an envelope a line.
+
+Topics are type:id, type:* or *; without any the hub decides. What is not an event, such as the
+connection's ups and downs, goes to standard error.`
+
+func tail(ctx context.Context, args []string) error {
+	address, token := "ws://127.0.0.1:8080/ws", ""
+	count, once := 0, false
+	f := newFlags("tail", tailSynopsis)
+	add(f, &address, "url", "WebSocket address of the hub", parseWebSocketURL, showText)
+	add(f, &token, "token", "bearer token, sent with the handshake", parseText, showText)
+	add(f, &count, "count", "end after so many events; 0 for never", number(0, 1<<62), func(n int) string { return fmt.Sprint(n) })
+	addSwitch(f, &once, "once", "end when the connection ends, instead of connecting again")
+	topics, err := parseFlags(f, args, 1<<20)
+	if err != nil {
+		return err
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return err
+	}
+	query := u.Query()
+	for _, topic := range topics {
+		if _, err := codec.ParsePattern(topic); err != nil {
+			return &usageError{err}
+		}
+		query.Add("topic", topic)
+	}
+	u.RawQuery = query.Encode()
+	return runTail(ctx, u.String(), token, count, once, os.Stdout)
+}
+
+// runTail prints events to w until ctx is done, count of them have come, or the hub is gone.
+func runTail(ctx context.Context, address, token string, count int, once bool, w io.Writer) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	errDone := errors.New("done")
+	out := bufio.NewWriter(w)
+	seen := 0
+	print := func(e codec.Envelope) {
+		line, err := codec.AppendEnvelope(nil, e)
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "hub tail:", err)
+			return
+		}
+		_, _ = out.Write(append(line, '\n'))
+		if err := out.Flush(); err != nil {
+			cancel(err)
+		}
+	}
+	opts := client.Options{
+		Header:         http.Header{},
+		Logger:         slog.New(slog.DiscardHandler),
+		ReadLimitBytes: 1 << 30,
+		OnEvent: func(_ *client.Client, e codec.Envelope) {
+			if count > 0 && seen == count {
+				return
+			}
+			print(e)
+			if seen++; seen == count {
+				cancel(errDone)
+			}
+		},
+		OnGap: func(_ *client.Client, g codec.Gap) { print(codec.Control(codec.TypeGap, "", g)) },
+		OnError: func(_ *client.Client, id string, e codec.Error) {
+			fmt.Fprintf(os.Stderr, "hub tail: %s: %s\n", e.Code, e.Message)
+		},
+		OnDrain: func(_ *client.Client, d codec.Drain) {
+			fmt.Fprintf(os.Stderr, "hub tail: the hub goes away, reconnecting in %v\n", time.Duration(d.ReconnectAfterMs)*time.Millisecond)
+		},
+		OnStatus: func(_ *client.Client, s client.Status) {
+			fmt.Fprintln(os.Stderr, "hub tail:", describe(s))
+			if once && s.State != client.Connected {
+				cancel(s.Err)
+			}
+		},
+	}
+	if token != "" {
+		opts.Header.Set("Authorization", "Bearer "+token)
+	}
+	c, err := client.Dial(ctx, address, opts)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+	case <-c.Done():
+	}
+	_ = c.Close(codec.CloseNormal, "")
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(cause, errDone) && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	if err := c.Err(); ctx.Err() == nil && err != nil {
+		return err
+	}
+	return nil
+}
+
+func describe(s client.Status) string {
+	var b strings.Builder
+	fmt.Fprint(&b, s.State)
+	if s.Err != nil {
+		fmt.Fprintf(&b, ": %v", s.Err)
+	}
+	return b.String()
+}
+
+func parseWebSocketURL(s string) (string, error) {
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "ws" && u.Scheme != "wss" || u.Host == "" {
+		return "", fmt.Errorf("%q is not a WebSocket address, which looks like ws://127.0.0.1:8080/ws", s)
+	}
+	return s, nil
+}

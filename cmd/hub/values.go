@@ -1,0 +1,157 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+
+	"github.com/alkdev/hub/codec"
+	"github.com/alkdev/hub/fanout"
+)
+
+// The parsers of flag values. Their errors quote what was given and say what is allowed.
+
+func parseBool(s string) (bool, error) {
+	b, err := strconv.ParseBool(s)
+	if err != nil {
+		return false, fmt.Errorf("%q is neither true nor false", s)
+	}
+	return b, nil
+}
+
+func parseText(s string) (string, error) { return s, nil }
+
+func showText(s string) string { return s }
+
+// number returns a parser of integers within bounds.
+func number(low, high int) func(string) (int, error) {
+	return func(s string) (int, error) {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < low || n > high {
+			return 0, fmt.Errorf("%q is not a number from %d to %d", s, low, high)
+		}
+		return n, nil
+	}
+}
+
+// size returns a parser of byte sizes within bounds, such as 65536, 64KiB or 1.5MB.
+func size(low, high int64) func(string) (int64, error) {
+	return func(s string) (int64, error) {
+		n, err := humanize.ParseBytes(s)
+		if err != nil || n > math.MaxInt64 || int64(n) < low || int64(n) > high {
+			return 0, fmt.Errorf("%q is not a size from %s to %s, sizes look like 65536, 64KiB or 1.5MB", s, showSize(low), showSize(high))
+		}
+		return int64(n), nil
+	}
+}
+
+func showSize(n int64) string {
+	if n != 0 {
+		for _, unit := range []struct {
+			name string
+			size int64
+		}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}} {
+			if n%unit.size == 0 {
+				return fmt.Sprint(n/unit.size, unit.name)
+			}
+		}
+	}
+	return fmt.Sprint(n)
+}
+
+// duration returns a parser of durations within bounds.
+func duration(low, high time.Duration) func(string) (time.Duration, error) {
+	return func(s string) (time.Duration, error) {
+		d, err := time.ParseDuration(s)
+		if s == "0" {
+			d, err = 0, nil
+		}
+		if err != nil || d < low || d > high {
+			return 0, fmt.Errorf("%q is not a duration from %v to %v, durations look like 500ms, 10s or 1m30s", s, low, high)
+		}
+		return d, nil
+	}
+}
+
+func showDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	return s
+}
+
+// oneOf returns a parser of words.
+func oneOf(words ...string) func(string) (string, error) {
+	return func(s string) (string, error) {
+		if !slices.Contains(words, s) {
+			return "", fmt.Errorf("%q is not one of %s", s, strings.Join(words, ", "))
+		}
+		return s, nil
+	}
+}
+
+// parseList splits at commas.
+func parseList(s string) ([]string, error) {
+	var list []string
+	for part := range strings.SplitSeq(s, ",") {
+		if part = strings.TrimSpace(part); part != "" {
+			list = append(list, part)
+		}
+	}
+	return list, nil
+}
+
+func showList(list []string) string { return strings.Join(list, ",") }
+
+// parsePolicies reads "tick=conflate,order=disconnect".
+func parsePolicies(s string) (map[string]fanout.Policy, error) {
+	policies := make(map[string]fanout.Policy)
+	parts, _ := parseList(s)
+	for _, part := range parts {
+		typ, name, ok := strings.Cut(part, "=")
+		if !ok || typ == "" {
+			return nil, fmt.Errorf("%q is not type=policy, as in tick=conflate,order=disconnect", part)
+		}
+		if err := (codec.Envelope{Type: typ}).Check(); err != nil {
+			return nil, fmt.Errorf("%q: %v", part, err)
+		}
+		p, err := fanout.ParsePolicy(name)
+		if err != nil {
+			return nil, fmt.Errorf("%q: %v", part, err)
+		}
+		policies[typ] = p
+	}
+	return policies, nil
+}
+
+func showPolicies(policies map[string]fanout.Policy) string {
+	var parts []string
+	for typ, p := range policies {
+		parts = append(parts, typ+"="+p.String())
+	}
+	slices.Sort(parts)
+	return showList(parts)
+}
+
+func parseCloseCode(s string) (codec.CloseCode, error) {
+	n, err := strconv.ParseUint(s, 10, 16)
+	if err != nil || !codec.CloseCode(n).Sendable() {
+		return 0, fmt.Errorf("%q is not a close code that may be sent: 1000 to 1003, 1007 to 1014, 3000 to 4999", s)
+	}
+	return codec.CloseCode(n), nil
+}
+
+func parseLevel(s string) (slog.Level, error) {
+	var level slog.Level
+	if err := level.UnmarshalText([]byte(s)); err != nil {
+		return 0, fmt.Errorf("%q is not one of debug, info, warn, error", s)
+	}
+	return level, nil
+}
