@@ -1,0 +1,36 @@
+// Package bench measures the whole hub over loopback sockets, beside the kernel's floor.
+//
+//	go test -run '^$' -bench . ./bench          everything, under three minutes
+//	go test -run '^$' -bench . -short ./bench   1,000 spokes, one payload
+//	scripts/bench-compare <ref>                 ten counts against another commit
+//
+// # Method
+//
+// The hub runs in this process, set up as cmd/hub does it. The clients run in a child process, which
+// is this test binary again: it connects them from several loopback addresses, and then one thread
+// reads and counts. Unless a client is checked, the kernel discards its bytes without copying them.
+// So the clients cost as little as they can, but they share the machine with what is measured.
+//
+// The publisher keeps a window: at most so many events are dispatched and not yet read by every
+// client that reads. Window 1 is the latency of one broadcast, 64 is a busy hub. The child reports
+// through a pipe how many events are complete.
+//
+// BenchmarkFloor puts in the place of the hub one thread that does nothing but take what the window
+// allows, already joined, and write(2) it to one descriptor after the other. No hub can be cheaper
+// with a write per spoke; compare within one run, for machines differ and so do their moods.
+//
+// # Units
+//
+//	cpu-ns/delivery   user and system time of the hub's process alone, publisher included
+//	events/write      how many events a write(2) to a spoke carried: batching explains most differences
+//	hub-cores         CPU seconds per second of the hub's process
+//	client-cores      the same of the clients; near 1, their only thread is the busy side and the
+//	                  hub waits for it: then look at cpu-ns/delivery, not at deliveries/s
+//	p50-ns, p99-ns    from just before Dispatch to just after the read(2), over all deliveries
+//
+// # What is checked
+//
+// In every run, timed or not, each client must have got exactly the bytes that were published: a
+// loss, a repetition or anything unexpected fails the benchmark. One client in 64 also has every
+// frame compared, the number in it included; in the tests every client has.
+package bench
