@@ -270,9 +270,13 @@ func (h *Hub) NewSpoke(sink Sink, meta *Meta) *Spoke {
 }
 
 // Attach enters the spoke into the table: from here on it gets events, __welcome first. Then it
-// runs OnConnection. It is called once. The error is ErrClosed; then the spoke takes no part.
+// runs OnConnection. It is called once. The error is ErrClosed, or says that there are more than
+// MaxTopics; then the spoke takes no part.
 func (s *Spoke) Attach() error {
 	h := s.shard.hub
+	if n := len(s.meta.Topics); n > MaxTopics {
+		return tooManyTopics(n)
+	}
 	s.joinedS = uint32(h.now() / int64(time.Second))
 	if !s.shard.join(s, func() *item {
 		return h.reservedItem(codec.Control(codec.TypeWelcome, "", codec.Welcome{Spoke: s.ID(), Node: h.config.Node}))

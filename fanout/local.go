@@ -118,5 +118,6 @@ func (k *localSink) Write(b []byte) (kept int, err error) {
 
 // Close implements Sink.
 func (k *localSink) Close(code codec.CloseCode, reason string) {
-	(*Local)(k).end(CauseOf(LocalSide, code, reason))
+	l := (*Local)(k)
+	l.end(l.spoke.shard.hub.CauseOf(LocalSide, code, reason))
 }

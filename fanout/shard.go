@@ -179,7 +179,7 @@ func (sh *shard) join(s *Spoke, welcome func() *item) bool {
 	s.inAll = notIndexed
 	switch {
 	case len(s.meta.Topics) > 0:
-		for _, p := range s.meta.Topics[:min(len(s.meta.Topics), MaxTopics)] {
+		for _, p := range s.meta.Topics {
 			sh.index.subscribe(s, p)
 		}
 	case sh.hub.config.Explicit:

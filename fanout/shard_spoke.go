@@ -55,6 +55,9 @@ func (sh *shard) control(s *Spoke, f *codec.Frame) {
 	sh.flush(s)
 }
 
+// slowPrefix begins the reason for which a slow spoke is closed.
+const slowPrefix = "slow: "
+
 // disconnectSlow ends a spoke that is over a limit.
 func (sh *shard) disconnectSlow(s *Spoke, why LossReason) {
 	age := time.Duration(0)
@@ -62,7 +65,7 @@ func (sh *shard) disconnectSlow(s *Spoke, why LossReason) {
 		age = time.Duration(sh.hub.now() - it.at)
 	}
 	sh.losses.disconnects[why]++
-	reason := fmt.Sprintf("slow: queued=%d age=%s", s.outbox.queuedBytes, age.Round(time.Millisecond))
+	reason := fmt.Sprintf(slowPrefix+"queued=%d age=%s", s.outbox.queuedBytes, age.Round(time.Millisecond))
 	sh.shut(s, sh.hub.config.SlowCloseCode, reason, why)
 }
 

@@ -93,9 +93,17 @@ func (s *Spoke) tell(e codec.Envelope) {
 	s.shard.post(post{item: s.shard.hub.reservedItem(e), one: s})
 }
 
-// Announce sends one of the hub's own events, such as __drain, outside the limits.
-func (s *Spoke) Announce(typ string, payload any) {
-	s.tell(codec.Control(typ, "", payload))
+// Announce sends one of the hub's own events, such as __drain, outside the limits. The error is about
+// the type or the payload; then nothing was sent.
+func (s *Spoke) Announce(typ string, payload any) error {
+	e, err := codec.NewEnvelope(typ, "", payload)
+	if err == nil {
+		err = e.Check()
+	}
+	if err == nil {
+		s.tell(e)
+	}
+	return err
 }
 
 // Control sends a ping or pong, ahead of what is queued. Of the pongs for a flood of pings only some,
@@ -129,12 +137,16 @@ func (s *Spoke) Subscribe(patterns ...codec.Pattern) error {
 		return nil
 	}
 	if n := s.subs.with(patterns); n > MaxTopics {
-		return fmt.Errorf("fanout: a spoke has at most %d topics, these would make it %d", MaxTopics, n)
+		return tooManyTopics(n)
 	}
 	for _, p := range patterns {
 		sh.index.subscribe(s, p)
 	}
 	return nil
+}
+
+func tooManyTopics(n int) error {
+	return fmt.Errorf("fanout: a spoke has at most %d topics, these would make it %d", MaxTopics, n)
 }
 
 // Unsubscribe takes patterns from those of the spoke. Without any left it gets no broadcasts.

@@ -19,6 +19,7 @@ import (
 	"github.com/gobwas/ws"
 
 	"github.com/alkdev/hub/codec"
+	"github.com/alkdev/hub/fanout"
 )
 
 // Subprotocol is the one that the hub speaks, chosen if a client offers it. Clients need not.
@@ -203,6 +204,9 @@ func (c *conn) examine(r *http.Request) ([]codec.Pattern, *refusal) {
 			return nil, &refusal{http.StatusBadRequest, err.Error(), RefusedBadRequest}
 		}
 		topics = append(topics, p)
+	}
+	if len(topics) > fanout.MaxTopics {
+		return nil, &refusal{http.StatusBadRequest, fmt.Sprintf("%d topics, a spoke has at most %d", len(topics), fanout.MaxTopics), RefusedBadRequest}
 	}
 	return topics, nil
 }

@@ -119,7 +119,7 @@ func (c *conn) sendAway(slot time.Duration) {
 	if !c.set(flagSentAway) {
 		return
 	}
-	c.spoke.Announce(codec.TypeDrain, codec.Drain{ReconnectAfterMs: slot.Milliseconds()})
+	_ = c.spoke.Announce(codec.TypeDrain, codec.Drain{ReconnectAfterMs: slot.Milliseconds()})
 	c.spoke.Close(codec.CloseGoingAway, "the hub drains")
 }
 
