@@ -162,9 +162,10 @@ func (sh *shard) checkTally(s *Spoke) {
 			verify.Check(false, "spoke %s has %d bytes queued, the limit is %d", s.ID(), s.outbox.queuedBytes, sh.limits.SpokeBytes)
 		}
 	}
-	if t.offered != t.delivered+uint64(events)+t.dropped+t.conflated {
+	lost := t.losses()
+	if t.offered != t.delivered+uint64(events)+lost.dropped+lost.conflated {
 		verify.Check(false, "spoke %s: offered %d, delivered %d, queued %d, dropped %d, conflated %d",
-			s.ID(), t.offered, t.delivered, events, t.dropped, t.conflated)
+			s.ID(), t.offered, t.delivered, events, lost.dropped, lost.conflated)
 	}
 }
 
