@@ -186,3 +186,49 @@ func TestEventsThatNobodyWantsCostNothing(t *testing.T) {
 	require.Equal(t, writes, h.Stats().Writes)
 	require.Empty(t, k.topics(t))
 }
+
+func TestSpokesThatTakeCompressedFramesGetThem(t *testing.T) {
+	d, err := codec.NewDeflater(3, 100)
+	require.NoError(t, err)
+	h := newHub(t, Config{Shards: 1, Deflater: d})
+	plain, kp := connect(t, h)
+	deflating, kd := &scriptSink{}, &scriptSink{}
+	for _, k := range []*scriptSink{deflating, kd} {
+		k.spoke = h.NewSpoke(k)
+		k.spoke.TakeCompressed()
+		require.NoError(t, k.spoke.Attach())
+	}
+	h.Flush()
+	before := h.Stats().DeliveredBytes
+	release := holdShards(t, h)
+	for i := range 20 { // one pass, of small and large ones
+		dispatch(t, h, sized(t, "a:1", i, 50+i*20))
+	}
+	release()
+	h.Flush()
+	_, err = kd.spoke.Dispatch(sized(t, "a:2", 21, 500)) // not by the lane
+	require.NoError(t, err)
+	_, err = plain.Dispatch(sized(t, "a:2", 21, 500))
+	require.NoError(t, err)
+	h.Flush()
+	want, _ := kp.events(t)
+	got, _ := kd.events(t)
+	require.Equal(t, want[1:], got[1:])
+	require.Less(t, len(kd.taken), len(kp.taken)/2)
+	welcome := 0
+	for _, k := range []*scriptSink{kp, kd, deflating} {
+		welcome += len(k.taken)
+	}
+	require.EqualValues(t, h.Stats().DeliveredBytes, welcome)
+	require.Positive(t, before)
+	require.EqualValues(t, 3*20+2, h.Stats().Deliveries)
+
+	without := newHub(t, Config{})
+	k := &scriptSink{}
+	k.spoke = without.NewSpoke(k)
+	k.spoke.TakeCompressed() // in vain
+	require.NoError(t, k.spoke.Attach())
+	dispatch(t, without, sized(t, "a:1", 1, 500))
+	without.Flush()
+	require.Greater(t, len(k.taken), 500)
+}

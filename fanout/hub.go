@@ -35,6 +35,9 @@ type Config struct {
 	Explicit bool
 	// Opcode is codec.Text, the default, or codec.Binary.
 	Opcode codec.Opcode
+	// Deflater compresses what goes to spokes that take it; nil compresses nothing. An event is
+	// compressed at most once, and only if a spoke is there that takes it so.
+	Deflater *codec.Deflater
 	// BadEnvelopesPerMin is how many messages that are no envelopes a spoke may send before it is
 	// closed; 16 by default.
 	BadEnvelopesPerMin int

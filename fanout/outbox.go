@@ -10,7 +10,8 @@ import (
 // something is queued or in flight. It belongs to the shard's goroutine (a Tap's: to its mutex).
 type outbox struct {
 	*rules
-	count *tally
+	count    *tally
+	deflater *codec.Deflater // of the hub, if the spoke takes compressed frames
 
 	items         []*item // items[head:] wait
 	head          int
@@ -115,14 +116,14 @@ func (o *outbox) push(it *item) {
 		return
 	}
 	if it.reserved {
-		o.reservedBytes += it.len()
+		o.reservedBytes += o.lenOf(it)
 	} else {
 		if it.queues.Add(1) == 1 {
 			o.held.Add(it.len())
 		}
 		o.events++
 		o.byPolicy[it.policy]++
-		o.addQueued(it.len())
+		o.addQueued(o.lenOf(it))
 	}
 }
 
@@ -132,7 +133,7 @@ func (o *outbox) release(it *item, unsent int64) {
 		return
 	}
 	if it.reserved {
-		o.reservedBytes -= it.len()
+		o.reservedBytes -= o.lenOf(it)
 	} else {
 		if it.queues.Add(-1) == 0 {
 			o.held.Add(-it.len())
@@ -156,7 +157,7 @@ func (o *outbox) release(it *item, unsent int64) {
 func (o *outbox) giveUp(why LossReason) (rest []byte) {
 	if o.sent > 0 {
 		it := o.items[o.head]
-		rest = it.frame.Bytes()[o.sent:]
+		rest = o.frameOf(it).Bytes()[o.sent:]
 		o.sentItem(it, int64(len(rest)))
 	}
 	for _, it := range o.items[o.first():] {
@@ -165,7 +166,7 @@ func (o *outbox) giveUp(why LossReason) (rest []byte) {
 			o.losses.dropped[why]++
 		}
 		if !it.isGap {
-			o.release(it, it.len())
+			o.release(it, o.lenOf(it))
 		}
 	}
 	o.items, o.head, o.sent = nil, 0, 0
@@ -204,7 +205,7 @@ func (o *outbox) chunk(max int, scratch *[]byte) []byte {
 	}
 	*scratch = append((*scratch)[:0], b...)
 	for _, it := range o.items[o.head+1 : last] {
-		*scratch = append(*scratch, it.frame.Bytes()...)
+		*scratch = append(*scratch, o.frameOf(it).Bytes()...)
 	}
 	return *scratch
 }
@@ -219,12 +220,26 @@ func (o *outbox) controlFrames(scratch *[]byte) []byte {
 	return *scratch
 }
 
-// frameOf returns the item's frame; a gap gets it now, and does not grow any more.
+// frameOf returns what goes out for it. A gap gets its frame now, and does not grow any more.
 func (o *outbox) frameOf(it *item) *codec.Frame {
 	if it.frame == nil {
 		it.frame = reservedFrame(o.op, codec.Control(codec.TypeGap, "", it.gap))
 	}
-	return it.frame
+	return compressed(it.frame, o.deflater)
+}
+
+// lenOf is what it counts for in this queue.
+func (o *outbox) lenOf(it *item) int64 { return int64(compressed(it.frame, o.deflater).Len()) }
+
+// compressed returns the compressed twin of f if there is one, else f.
+func compressed(f *codec.Frame, d *codec.Deflater) *codec.Frame {
+	if d == nil {
+		return f
+	}
+	if twin := f.Compressed(d); twin != nil {
+		return twin
+	}
+	return f
 }
 
 // advance accounts for a chunk of n bytes that was written.
@@ -236,7 +251,7 @@ func (o *outbox) advance(n int, c *counters, h *Hub) {
 	}
 	for n > 0 {
 		it := o.items[o.head]
-		unsent := it.frame.Len() - o.sent
+		unsent := o.frameOf(it).Len() - o.sent
 		if n < unsent {
 			o.sent += n
 			if it.event() {
@@ -268,7 +283,7 @@ func (o *outbox) pop() *item {
 	o.items[o.head] = nil
 	o.head++
 	if !it.isGap {
-		o.sentItem(it, it.len())
+		o.sentItem(it, o.lenOf(it))
 	}
 	return it
 }

@@ -7,13 +7,13 @@ func (o *outbox) pinnedBytes() int64 {
 	if o.sent == 0 || !o.items[o.head].event() {
 		return 0
 	}
-	return o.items[o.head].len() - int64(o.sent)
+	return o.lenOf(o.items[o.head]) - int64(o.sent)
 }
 
 // offer queues an event, or loses what the policies say.
 func (o *outbox) offer(it *item, now int64) (verdict, LossReason) {
 	o.count.offered++
-	if o.queuedBytes+it.len() > o.limits.SpokeBytes {
+	if o.queuedBytes+o.lenOf(it) > o.limits.SpokeBytes {
 		if v := o.makeRoom(it); v != queued {
 			return v, OverSpokeBytes
 		}
@@ -30,7 +30,7 @@ func (o *outbox) offer(it *item, now int64) (verdict, LossReason) {
 
 // makeRoom lets events go until it fits.
 func (o *outbox) makeRoom(it *item) verdict {
-	limit := o.limits.SpokeBytes - it.len()
+	limit := o.limits.SpokeBytes - o.lenOf(it)
 	if it.policy != Disconnect && o.pinnedBytes() > limit {
 		o.dropNew(it, OverSpokeBytes) // whatever else leaves, it does not fit
 		return dropped
@@ -81,7 +81,7 @@ func (o *outbox) dropOldest(limit int64, why LossReason) {
 
 func (o *outbox) drop(i int, why LossReason) int {
 	it := o.items[i]
-	o.release(it, it.len())
+	o.release(it, o.lenOf(it))
 	o.count.lose(1, 0)
 	o.losses.dropped[why]++
 	if i > o.head && o.items[i-1].open() {
@@ -122,7 +122,7 @@ func (o *outbox) conflate(newest *item, why LossReason) {
 				continue
 			}
 		}
-		o.release(it, it.len())
+		o.release(it, o.lenOf(it))
 		gap := &item{isGap: true, at: it.at}
 		gap.addGap(0, 1, why)
 		o.items[i] = gap
@@ -245,7 +245,7 @@ func (o *outbox) shed() verdict {
 func (o *outbox) dropTail(limit int64, why LossReason) {
 	for i := len(o.items) - 1; i >= o.first() && o.queuedBytes > limit; i-- {
 		if it := o.items[i]; it.event() && it.policy != Disconnect {
-			o.release(it, it.len())
+			o.release(it, o.lenOf(it))
 			o.count.lose(1, 0)
 			o.losses.dropped[why]++
 			gap := &item{isGap: true, at: it.at}

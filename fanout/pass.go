@@ -15,10 +15,29 @@ const (
 
 // lane is the largest set of takers in a pass, and what goes to all of them.
 type lane struct {
-	takers []*Spoke
-	items  []*item
-	bytes  []byte // the frames of items, joined
-	buf    []byte // where they are joined, kept from pass to pass
+	takers   []*Spoke
+	items    []*item
+	plain    batch
+	deflated batch // the same for spokes that take compressed frames; made when there is one
+}
+
+// batch is some frames, joined.
+type batch struct {
+	bytes []byte
+	buf   []byte // where they are joined, kept from pass to pass
+}
+
+// join makes b the frames of items, of their compressed twins if there is a deflater.
+func (b *batch) join(items []*item, d *codec.Deflater) {
+	if len(items) == 1 {
+		b.bytes = compressed(items[0].frame, d).Bytes()
+		return
+	}
+	b.buf = b.buf[:0]
+	for _, it := range items {
+		b.buf = append(b.buf, compressed(it.frame, d).Bytes()...)
+	}
+	b.bytes = b.buf
 }
 
 // passAll makes what was posted happen, in order.
@@ -85,7 +104,7 @@ func (sh *shard) chooseLane(posts []post) (special bool) {
 		}
 	}
 	clear(l.items)
-	l.items, l.bytes = l.items[:0], nil
+	l.items, l.plain.bytes, l.deflated.bytes = l.items[:0], nil, nil
 	for i := range posts {
 		if !l.carries(&posts[i]) {
 			special = true
@@ -94,15 +113,7 @@ func (sh *shard) chooseLane(posts []post) (special bool) {
 		special = special || posts[i].item.except != nil
 		l.items = append(l.items, posts[i].item)
 	}
-	if len(l.items) == 1 {
-		l.bytes = l.items[0].frame.Bytes()
-		return special
-	}
-	l.buf = l.buf[:0]
-	for _, it := range l.items {
-		l.buf = append(l.buf, it.frame.Bytes()...)
-	}
-	l.bytes = l.buf
+	l.plain.join(l.items, nil)
 	return special
 }
 
@@ -160,8 +171,8 @@ func (sh *shard) deliverLane(special bool, now int64) {
 	if n == 0 {
 		return
 	}
-	whole := len(l.bytes) <= 2*chunkBytes
-	writes, stamped := 0, 0
+	whole := len(l.plain.bytes) <= 2*chunkBytes
+	writes, stamped, saved := 0, 0, 0
 	for _, s := range l.takers {
 		if s.outbox != nil || s.state != open || !whole || special && s.place > 0 {
 			start := int32(0)
@@ -173,7 +184,12 @@ func (sh *shard) deliverLane(special bool, now int64) {
 			}
 			continue
 		}
-		kept, err := s.sink.Write(l.bytes)
+		b := l.plain.bytes
+		if s.deflates {
+			b = l.compressed(sh.hub.config.Deflater)
+			saved += len(l.plain.bytes) - len(b)
+		}
+		kept, err := s.sink.Write(b)
 		s.tally.offered += n
 		s.tally.delivered += n
 		if kept > 0 {
@@ -190,7 +206,15 @@ func (sh *shard) deliverLane(special bool, now int64) {
 	sh.stamp(l.items, writes-stamped)
 	sh.counters.writes += uint64(writes)
 	sh.counters.deliveries += uint64(writes) * n
-	sh.counters.deliveredBytes += uint64(writes) * uint64(len(l.bytes))
+	sh.counters.deliveredBytes += uint64(writes*len(l.plain.bytes) - saved)
+}
+
+// compressed returns the batch for spokes that take compressed frames.
+func (l *lane) compressed(d *codec.Deflater) []byte {
+	if l.deflated.bytes == nil {
+		l.deflated.join(l.items, d)
+	}
+	return l.deflated.bytes
 }
 
 // stamp counts the items as written to so many spokes just now.
@@ -210,7 +234,7 @@ func (sh *shard) enqueue(s *Spoke, it *item, now int64) {
 		return
 	}
 	o := sh.outboxOf(s)
-	if o.inFlight == 0 && o.queuedBytes+it.len() > sh.limits.SpokeBytes {
+	if o.inFlight == 0 && o.queuedBytes+o.lenOf(it) > sh.limits.SpokeBytes {
 		// It is not slow, it has not had its turn in this pass.
 		if sh.flush(s); s.state != open {
 			return

@@ -127,6 +127,9 @@ func (sh *shard) outboxOf(s *Spoke) *outbox {
 		o = &outbox{rules: &sh.rules}
 	}
 	o.count = &s.tally
+	if s.deflates {
+		o.deflater = sh.hub.config.Deflater
+	}
 	o.index = len(sh.waiting)
 	sh.waiting = append(sh.waiting, s)
 	s.outbox = o

@@ -86,7 +86,7 @@ func (sim *simulation) checkBooks() {
 			busy++
 		}
 		for _, i := range m.queue {
-			if e := m.offered[i]; !held[e] {
+			if e := m.offered[i].uncompressed(); !held[e] { // the hub holds both as one
 				held[e] = true
 				heldBytes += e.len()
 			}

@@ -31,6 +31,24 @@ type modelEvent struct {
 	policy  Policy
 	frame   []byte
 	at      time.Duration
+	twin    *modelEvent // the same compressed; nil if nobody gets it so
+	plain   *modelEvent // of a twin
+}
+
+// uncompressed returns the event as those get it who take nothing else.
+func (e *modelEvent) uncompressed() *modelEvent {
+	if e.plain != nil {
+		return e.plain
+	}
+	return e
+}
+
+// as returns the event as m gets it.
+func (e *modelEvent) as(m *modelSpoke) *modelEvent {
+	if m.spoke.deflates && e.twin != nil {
+		return e.twin
+	}
+	return e
 }
 
 func (e *modelEvent) len() int64 { return int64(len(e.frame)) }
@@ -243,6 +261,7 @@ func (m *modelSpoke) read(next func() int) {
 		size := len(stream) - src.Len() + int(h.Length)
 		frame, payload := stream[:size], stream[size-int(h.Length):size]
 		stream, m.parsed = stream[size:], m.parsed+size
+		payload = inflated(m.t, h, payload)
 		switch {
 		case h.OpCode.IsControl():
 		case bytes.HasPrefix(payload, []byte(`{"type":"__`)):

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,7 +31,7 @@ const tick = time.Second
 
 var (
 	simTypes    = []string{"a", "b", "c", "d"}
-	simPadding  = strings.Repeat("x", 250<<10)
+	simPadding  = padding(250 << 10)
 	simPatterns = []string{"a:*", "a:1", "a:2", "b:*", "b:1", "b:3", "c:1", "c:2", "c:3", "d:*", "d:2", "*"}
 )
 
@@ -76,8 +75,13 @@ func newSimulation(t *testing.T, seed uint64, total int64) *simulation {
 	for _, typ := range simTypes[:sim.rng.IntN(2)*4] { // every type its own policy, or all the same
 		c.PolicyFor[typ] = Policy(sim.rng.IntN(int(numPolicies)))
 	}
+	if sim.rng.IntN(4) == 0 {
+		d, err := codec.NewDeflater(1, 80)
+		require.NoError(t, err)
+		c.Deflater = d
+	}
 	sim.config, sim.hub = c, newHub(t, c)
-	sim.take = func(m *modelSpoke, e *modelEvent) { sim.burst[m] = append(sim.burst[m], e) }
+	sim.take = func(m *modelSpoke, e *modelEvent) { sim.burst[m] = append(sim.burst[m], e.as(m)) }
 	return sim
 }
 
@@ -162,6 +166,9 @@ func (sim *simulation) connect() {
 	}
 	m.spoke = sim.hub.NewSpoke(m.sink)
 	m.sink.spoke = m.spoke
+	if sim.rng.IntN(2) == 0 {
+		m.spoke.TakeCompressed()
+	}
 	require.NoError(sim.t, m.spoke.Attach(topics...))
 	sim.spokes, sim.all = append(sim.spokes, m), append(sim.all, m)
 }
@@ -183,6 +190,16 @@ func (sim *simulation) detach(m *modelSpoke) {
 	}
 }
 
+// padding returns letters that compress, though not to nothing.
+func padding(n int) string {
+	rng := rand.New(rand.NewPCG(1, 5))
+	b := make([]byte, n)
+	for i := range b {
+		b[i] = "abcdefgh"[rng.IntN(8)]
+	}
+	return string(b)
+}
+
 // dispatch sends an event to all, to all but m, or to m alone.
 func (sim *simulation) dispatch(m *modelSpoke) {
 	e := codec.Envelope{Type: simTypes[sim.rng.IntN(len(simTypes))], ID: fmt.Sprint(sim.rng.IntN(4))}
@@ -195,6 +212,11 @@ func (sim *simulation) dispatch(m *modelSpoke) {
 	f, err := codec.NewFrame(e, codec.Text)
 	require.NoError(sim.t, err)
 	event := &modelEvent{typ: e.Type, id: e.ID, policy: sim.hub.policyOf(e.Type), frame: f.Bytes(), at: sim.now()}
+	if twin := f.Compressed(sim.config.Deflater); twin != nil {
+		compressed := *event
+		compressed.frame, compressed.plain = twin.Bytes(), event
+		event.twin = &compressed
+	}
 
 	takers := make([]*modelSpoke, 0, len(sim.spokes))
 	for _, other := range sim.spokes {

@@ -28,7 +28,7 @@ func TestNothingIsLostUnsaidWhateverTheTiming(t *testing.T) {
 
 // rush is run without waiting after every step.
 func (sim *simulation) rush(steps int) {
-	sim.take = func(m *modelSpoke, e *modelEvent) { m.offered = append(m.offered, e) }
+	sim.take = func(m *modelSpoke, e *modelEvent) { m.offered = append(m.offered, e.as(m)) }
 	for range 4 {
 		sim.connect()
 	}
@@ -70,7 +70,7 @@ func (sim *simulation) rush(steps int) {
 func (sim *simulation) account(m *modelSpoke, i SpokeInfo) {
 	position := make(map[int]int) // of an event in m.offered, by its number
 	for n, e := range m.offered {
-		position[number(sim.t, e.frame)] = n
+		position[number(sim.t, e.uncompressed().frame)] = n
 	}
 	var told, gap codec.Gap // in all, and since the last event
 	var events uint64
@@ -95,7 +95,8 @@ func (sim *simulation) account(m *modelSpoke, i SpokeInfo) {
 		size := len(stream) - src.Len() + int(h.Length)
 		frame := stream[:size]
 		stream = stream[size:]
-		switch e, err := codec.ParseEnvelope(frame[size-int(h.Length):]); {
+		message := inflated(sim.t, h, frame[size-int(h.Length):])
+		switch e, err := codec.ParseEnvelope(message); {
 		case h.OpCode.IsControl():
 		case e.Type == codec.TypeGap:
 			var g codec.Gap
@@ -104,7 +105,7 @@ func (sim *simulation) account(m *modelSpoke, i SpokeInfo) {
 			told = codec.Gap{Dropped: told.Dropped + g.Dropped, Conflated: told.Conflated + g.Conflated}
 		case !e.Reserved():
 			require.NoError(sim.t, err)
-			n, ok := position[number(sim.t, frame)]
+			n, ok := position[number(sim.t, message)]
 			require.True(sim.t, ok, "an event that was not for it")
 			require.True(sim.t, bytes.Equal(m.offered[n].frame, frame))
 			missing(n)

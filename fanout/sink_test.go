@@ -2,8 +2,10 @@ package fanout
 
 import (
 	"bytes"
+	"compress/flate"
 	"errors"
 	"io"
+	"strings"
 	"sync"
 	"testing"
 
@@ -151,8 +153,21 @@ func (k *scriptSink) frames(t testing.TB, on func(op ws.OpCode, payload []byte))
 		require.False(t, h.Masked)
 		require.False(t, closed, "a frame after the close frame")
 		closed = h.OpCode == ws.OpClose
-		on(h.OpCode, payload)
+		on(h.OpCode, inflated(t, h, payload))
 	}
+}
+
+// inflated returns the message of a frame, which may be compressed.
+func inflated(t testing.TB, h ws.Header, payload []byte) []byte {
+	t.Helper()
+	if h.Rsv == 0 {
+		return payload
+	}
+	require.True(t, h.Rsv1() && h.OpCode.IsData())
+	b, err := io.ReadAll(flate.NewReader(io.MultiReader(bytes.NewReader(payload), strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff"))))
+	require.NoError(t, err)
+	require.Less(t, len(payload), len(b))
+	return b
 }
 
 // events returns the envelopes that the kernel took, and the body of the close frame.

@@ -20,6 +20,8 @@ type Spoke struct {
 	state  spokeState
 	dirty  bool // in shard.dirty
 
+	deflates bool // set before Attach, read-only afterwards
+
 	// Guarded by shard.mu.
 	inAll int32 // position in index.all, or notIndexed
 	subs  *subscriptions
@@ -55,6 +57,11 @@ type closingOrder struct {
 
 // ID returns the spoke's id, unique in this hub and hard to guess.
 func (s *Spoke) ID() string { return fmt.Sprintf("%016x", s.id) }
+
+// TakeCompressed says that the peer has negotiated permessage-deflate, without context takeover: the
+// spoke gets the compressed twin of a frame where Config.Deflater makes one. It is called before
+// Attach.
+func (s *Spoke) TakeCompressed() { s.deflates = s.shard.hub.config.Deflater != nil }
 
 // Remote returns the peer's address.
 func (s *Spoke) Remote() string { return s.sink.Remote() }
