@@ -7,6 +7,7 @@ import (
 // The stages of a run, for Progress.
 const (
 	stageConnecting = "connecting"
+	stageProbing    = "trying one event"
 	stagePublishing = "publishing"
 	stageSettling   = "waiting for the rest"
 	stageExamining  = "looking at stalled spokes"

@@ -31,9 +31,6 @@ var (
 	errAllGone    = errors.New("every spoke that reads has lost its connection")
 )
 
-// probeTimeout is how long the first event may take to come back.
-const probeTimeout = 10 * time.Second
-
 // probe publishes one event that is not counted, and waits until the spokes of the first topic have
 // it: events must arrive at all before their loss means anything.
 func (r *run) probe(ctx context.Context) error {
@@ -47,7 +44,7 @@ func (r *run) probe(ctx context.Context) error {
 			readers++
 		}
 	}
-	deadline := time.NewTimer(r.config.probeTimeout())
+	deadline := time.NewTimer(r.config.Patience)
 	defer deadline.Stop()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
@@ -69,9 +66,6 @@ func (r *run) probe(ctx context.Context) error {
 	}
 	return nil
 }
-
-// probeTimeout leaves a patient run its patience.
-func (c *Config) probeTimeout() time.Duration { return max(probeTimeout, c.Patience) }
 
 func (r *run) noProbe() error {
 	if refusal := r.publisher.refusal(); refusal != "" {

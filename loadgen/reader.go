@@ -38,6 +38,7 @@ type reader struct {
 	stopping    atomic.Bool
 	waitedNanos atomic.Int64 // that loop had nothing to read
 	waitsSince  atomic.Int64 // 0 while it reads
+	thread      atomic.Int64 // kernel's id of loop's thread
 
 	// mu is held for a turn. ledger.mu may be locked while holding it.
 	mu sync.Mutex
@@ -123,6 +124,7 @@ func (rd *reader) release() {
 func (rd *reader) loop() {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
+	rd.thread.Store(int64(unix.Gettid()))
 	events := make([]unix.EpollEvent, turnEvents)
 	for !rd.stopping.Load() {
 		before := now()

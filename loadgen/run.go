@@ -126,13 +126,14 @@ func (r *run) perform(ctx context.Context) (*Report, error) {
 		return nil, fmt.Errorf("loadgen: %w", err)
 	}
 	defer r.publisher.close()
-	r.enter(stagePublishing)
+	r.enter(stageProbing)
 	report := &Report{}
 	if ctx.Err() == nil {
 		if err := r.probe(ctx); err != nil {
 			return nil, fmt.Errorf("loadgen: %w", err)
 		}
 	}
+	r.enter(stagePublishing)
 	began := now()
 	before := r.usage(began)
 	r.ledger.lastArrival.Store(began)
