@@ -6,6 +6,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -100,13 +101,17 @@ func (f *fakeHub) serveSpoke(w http.ResponseWriter, r *http.Request) {
 	_, _ = conn.Write(control(codec.TypeWelcome, codec.Welcome{Spoke: "s", Node: "fake"}))
 	f.mu.Unlock()
 	for {
-		frame, err := ws.ReadFrame(conn)
-		if err != nil {
+		header, err := ws.ReadHeader(conn)
+		if err != nil || header.Length > 1<<20 {
 			return
 		}
-		payload := ws.UnmaskFrameInPlace(frame).Payload
+		payload := make([]byte, header.Length)
+		if _, err := io.ReadFull(conn, payload); err != nil {
+			return
+		}
+		ws.Cipher(payload, header.Mask, 0)
 		f.mu.Lock()
-		switch frame.Header.OpCode {
+		switch header.OpCode {
 		case ws.OpPong:
 			f.pongs = append(f.pongs, string(payload))
 		case ws.OpClose:
@@ -115,7 +120,7 @@ func (f *fakeHub) serveSpoke(w http.ResponseWriter, r *http.Request) {
 			_, _ = conn.Write(codec.AppendCloseFrame(nil, code, ""))
 		}
 		f.mu.Unlock()
-		if frame.Header.OpCode == ws.OpClose {
+		if header.OpCode == ws.OpClose {
 			return
 		}
 	}

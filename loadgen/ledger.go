@@ -103,6 +103,13 @@ func (l *ledger) underWay() (deliveries int64, live int) {
 	return max(0, l.due-l.accounted.Load()), l.live
 }
 
+// liveIn returns the spokes of a topic that read.
+func (l *ledger) liveIn(topic int) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.topics[topic].live
+}
+
 // published returns the number of events that hubs have taken.
 func (l *ledger) published() (events, refused uint64) {
 	l.mu.Lock()

@@ -152,3 +152,42 @@ func TestLedgerFollowsWhatIsUnderWay(t *testing.T) {
 	require.EqualValues(t, 1, under())
 	require.EqualValues(t, 1, l.missing(0, 0))
 }
+
+// oneReader is a reader without sockets, and a spoke of it that reads.
+func oneReader() (*reader, *spoke) {
+	r := newRun(Config{Spokes: 1})
+	rd := &reader{run: r, epoll: -1, wakeFD: -1, counts: counts{latency: newLatency()}}
+	r.readers = []*reader{rd}
+	sp := r.spokes[0]
+	sp.phase = reading
+	r.ledger.join(0)
+	return rd, sp
+}
+
+func TestADeliveryAllocatesNothing(t *testing.T) {
+	if raceEnabled {
+		t.Skip("the detector allocates")
+	}
+	rd, sp := oneReader()
+	seq := uint64(0)
+	var b []byte
+	require.Zero(t, testing.AllocsPerRun(1000, func() {
+		b = append(b[:0], 0x81, 126, 0, 0)
+		b = appendEvent(b, rd.run.id, 0, seq, now(), 256)
+		b[2], b[3] = byte((len(b)-4)>>8), byte(len(b)-4)
+		seq++
+		rd.takeLocked(sp, b)
+		rd.settleLocked()
+	}))
+	require.Equal(t, seq, sp.check.received)
+}
+
+func BenchmarkDelivery(b *testing.B) {
+	rd, sp := oneReader()
+	frame := text(appendEvent(nil, rd.run.id, 0, 1<<40, now(), 256))
+	b.ReportAllocs()
+	for b.Loop() {
+		sp.check.next = 1 << 40
+		rd.takeLocked(sp, frame)
+	}
+}

@@ -31,29 +31,19 @@ var (
 	errAllGone    = errors.New("every spoke that reads has lost its connection")
 )
 
-// probe publishes one event that is not counted, and waits until the spokes of the first topic have
-// it: events must arrive at all before their loss means anything.
+// probe publishes one event that is not counted, and waits until the spokes of topic 0 have it: events must arrive at all before their loss means anything.
 func (r *run) probe(ctx context.Context) error {
 	r.publisher.add(appendEvent(nil, r.probeID, 0, 0, now(), r.config.PayloadBytes))
 	if err := r.publisher.flush(); err != nil {
 		return err
 	}
-	readers := 0
-	for _, sp := range r.spokes {
-		if sp.topic == 0 && !sp.stalls {
-			readers++
-		}
-	}
 	deadline := time.NewTimer(r.config.Patience)
 	defer deadline.Stop()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
-	for int(r.probed.Load()) < readers {
+	for int(r.probed.Load()) < r.ledger.liveIn(0) {
 		select {
 		case <-tick.C:
-			if _, live := r.ledger.underWay(); live == 0 {
-				return errAllGone
-			}
 			continue
 		case <-ctx.Done():
 			return nil
@@ -63,6 +53,9 @@ func (r *run) probe(ctx context.Context) error {
 			return r.noProbe()
 		}
 		return nil // the rest will count as lost, if it is
+	}
+	if r.probed.Load() == 0 {
+		return errAllGone
 	}
 	return nil
 }

@@ -85,8 +85,8 @@ type Lost struct {
 // Client is how busy this process was.
 type Client struct {
 	CPUSeconds      float64 `json:"cpuSeconds"`
-	Cores           int     `json:"cores"`    // that it may use
-	CPUShare        float64 `json:"cpuShare"` // of those
+	Cores           int     `json:"cores"`           // that it may use
+	CPUShare        float64 `json:"cpuShare"`        // of those
 	ReaderBusyShare float64 `json:"readerBusyShare"` // of the time, the busiest reader
 	ReaderCPUShare  float64 `json:"readerCpuShare"`  // of the time, that reader had a core
 	Busy            bool    `json:"busy"`            // the client, not the hub, was the limit

@@ -55,7 +55,7 @@ func TestAHealthyRunLosesNothing(t *testing.T) {
 func TestWhatBecameOfStalledSpokesIsReported(t *testing.T) {
 	hub, config := startHub(t, fanout.Config{
 		Limits: fanout.Limits{SpokeBytes: 64 << 10, SpokeLag: time.Hour}, CloseTimeout: 100 * time.Millisecond,
-	}, loop.Config{SendBufferBytes: 4 << 10}, false)
+	}, loop.Config{SendBufferBytes: 4 << 10, CloseTimeout: 100 * time.Millisecond}, false)
 	config.Spokes, config.StalledShare = 50, 0.2
 	config.WindowEvents, config.PayloadBytes = 1, 8<<10
 	config.Duration = time.Minute // cut short below
