@@ -59,7 +59,7 @@ func startHub(t *testing.T, hc fanout.Config, lc loop.Config, relay bool) (*fano
 	}
 }
 
-// perform runs with a context that stop cancels.
+// perform runs to the end.
 func perform(t *testing.T, c Config) *Report {
 	t.Helper()
 	report, err := Run(t.Context(), c, nil)

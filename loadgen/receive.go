@@ -136,7 +136,7 @@ func (rd *reader) welcomeLocked(sp *spoke) {
 	} else {
 		rd.run.ledger.join(sp.topic)
 	}
-	rd.run.dials.welcomed(sp)
+	rd.run.dials.welcomed()
 }
 
 // leaveLocked takes a spoke out of the ledger, if it is in there.

@@ -110,7 +110,7 @@ func (r *run) fill(rep *Report) {
 	rep.URL, rep.Run, rep.Began = r.config.URL, r.id, r.began
 	rep.Spokes = SpokesReport{
 		Asked: r.config.Spokes, Connected: ready, Seconds: time.Duration(r.connectNanos).Seconds(),
-		Failed: failed, Failures: maps.Clone(r.dials.failures), Ended: map[string]int{},
+		Failed: failed, Failures: r.dials.failedBy(), Ended: map[string]int{},
 	}
 	rep.Stalled = StalledReport{Ended: map[string]int{}}
 	for _, sp := range r.spokes {
@@ -178,13 +178,6 @@ func (rep *Report) problems() []string {
 		list = append(list, "publishing ended before its time: "+rep.Failure)
 	}
 	return list
-}
-
-// failureList says why spokes could not connect.
-func (r *run) failureList() string {
-	r.dials.mu.Lock()
-	defer r.dials.mu.Unlock()
-	return countedList(r.dials.failures)
 }
 
 // countedList is "reason: 3, other: 1".

@@ -120,7 +120,7 @@ func (r *run) perform(ctx context.Context) (*Report, error) {
 		return nil, err
 	}
 	if _, live := r.ledger.underWay(); live == 0 && ctx.Err() == nil {
-		return nil, fmt.Errorf("loadgen: no spoke that reads is connected: %s", r.failureList())
+		return nil, fmt.Errorf("loadgen: no spoke that reads is connected: %s", countedList(r.dials.failedBy()))
 	}
 	if err := r.openPublisher(ctx); err != nil {
 		return nil, fmt.Errorf("loadgen: %w", err)

@@ -23,7 +23,7 @@ const benchSynopsis = `hub bench: connect many spokes to a hub, publish, and rep
 
 Progress goes to standard error, the report to standard output. Ctrl-C ends the run early; it is
 reported all the same. The exit code is 1 if spokes that read lost events without being told, got any
-twice or out of order, or if spokes could not connect.
+twice or out of order, if spokes could not connect, or if publishing failed.
 
 Events are published at the hub's --admin address. With --admin off they come from one more spoke,
 and the hub has to run with --relay others. Spokes connect with wss too, at the price of a goroutine
