@@ -1,5 +1,5 @@
 // Command hub is a WebSocket broadcast hub: hub serve runs it, hub publish sends events to one, hub
-// tail shows what a spoke receives.
+// tail shows what a spoke receives, hub bench puts one under load.
 package main
 
 import (
@@ -17,6 +17,7 @@ const synopsis = `hub: a WebSocket broadcast hub.
   hub serve     run the hub; also what hub does without a subcommand
   hub publish   send events to a hub, from arguments, a file or standard input
   hub tail      show what a spoke receives
+  hub bench     put a hub under load and report how it does
   hub version   show the version
 
 hub SUBCOMMAND --help shows the flags.
@@ -41,7 +42,7 @@ func run(args []string) int {
 		name = "help"
 	}
 	command, ok := map[string]func(context.Context, []string) error{
-		"serve": serve, "publish": publish, "tail": tail, "version": version, "help": help,
+		"serve": serve, "publish": publish, "tail": tail, "bench": bench, "version": version, "help": help,
 	}[name]
 	if !ok {
 		fmt.Fprintf(os.Stderr, "hub: there is no subcommand %q\n\n%s", name, synopsis)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
@@ -50,6 +51,21 @@ func size(low, high int64) func(string) (int64, error) {
 		return int64(n), nil
 	}
 }
+
+// parseShare reads a part of the whole, below all of it, such as 10%.
+func parseShare(s string) (float64, error) {
+	number, ok := strings.CutSuffix(s, "%")
+	percent, err := strconv.ParseFloat(number, 64)
+	if s == "0" {
+		ok = true
+	}
+	if err != nil || !ok || !(percent >= 0 && percent < 100) {
+		return 0, fmt.Errorf("%q is not a share from 0%% to below 100%%, shares look like 10%% or 0.5%%", s)
+	}
+	return percent / 100, nil
+}
+
+func showShare(share float64) string { return strconv.FormatFloat(100*share, 'f', -1, 64) + "%" }
 
 func showSize(n int64) string {
 	if n != 0 {
@@ -106,6 +122,28 @@ func parseList(s string) ([]string, error) {
 		}
 	}
 	return list, nil
+}
+
+// parseAddresses reads IP addresses with commas between them.
+func parseAddresses(s string) ([]netip.Addr, error) {
+	var addresses []netip.Addr
+	parts, _ := parseList(s)
+	for _, part := range parts {
+		a, err := netip.ParseAddr(part)
+		if err != nil {
+			return nil, fmt.Errorf("%q is not a list of IP addresses, as in 127.0.0.2,127.0.0.3", s)
+		}
+		addresses = append(addresses, a)
+	}
+	return addresses, nil
+}
+
+func showAddresses(addresses []netip.Addr) string {
+	var parts []string
+	for _, a := range addresses {
+		parts = append(parts, a.String())
+	}
+	return showList(parts)
 }
 
 func showList(list []string) string { return strings.Join(list, ",") }
