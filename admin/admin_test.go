@@ -160,18 +160,20 @@ func (k *scriptSink) Close(code codec.CloseCode, reason string) {
 	}
 }
 
+func (k *scriptSink) Remote() string { return "192.0.2.1:1234" }
+
 // connect attaches a spoke to the hub.
 func (f *fixture) connect(t testing.TB, k *scriptSink, topics ...string) *fanout.Spoke {
 	t.Helper()
-	meta := &fanout.Meta{Remote: "192.0.2.1:1234"}
+	var patterns []codec.Pattern
 	for _, topic := range topics {
 		p, err := codec.ParsePattern(topic)
 		require.NoError(t, err)
-		meta.Topics = append(meta.Topics, p)
+		patterns = append(patterns, p)
 	}
 	k.closed = make(chan closing, 1)
-	k.spoke = f.hub.NewSpoke(k, meta)
-	require.NoError(t, k.spoke.Attach())
+	k.spoke = f.hub.NewSpoke(k)
+	require.NoError(t, k.spoke.Attach(patterns...))
 	return k.spoke
 }
 

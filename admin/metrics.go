@@ -77,7 +77,7 @@ func (c *collector) Collect(metricc chan<- prometheus.Metric) {
 	for i, bound := range h.Bounds {
 		buckets[bound.Seconds()] = h.Counts[i]
 	}
-	metricc <- prometheus.MustNewConstHistogram(c.latency, h.Count, h.Sum.Seconds(), buckets)
+	metricc <- prometheus.MustNewConstHistogram(c.latency, h.Count, h.Sum, buckets)
 }
 
 // snapshot is what the metrics of one scrape are made of.

@@ -17,7 +17,7 @@ const (
 	CloseProtocolError   CloseCode = 1002
 	CloseNoStatus        CloseCode = 1005 // the peer's close frame had no code; never sent
 	CloseAbnormal        CloseCode = 1006 // the connection ended without a close frame; never sent
-	CloseInvalidUTF8     CloseCode = 1007
+	CloseInvalidUTF8     CloseCode = 1007 // or compressed data that cannot be inflated
 	ClosePolicy          CloseCode = 1008 // bad envelopes, rate, authorisation
 	CloseTooBig          CloseCode = 1009
 	CloseInternal        CloseCode = 1011

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"strings"
+	"sync"
 
 	"github.com/gobwas/ws"
 )
@@ -28,9 +29,13 @@ const (
 // Frame is one complete server frame and the topic of the event that it carries. It is immutable
 // and shared by every spoke that gets it; the garbage collector ends it.
 type Frame struct {
-	bytes   []byte
-	topic   string // "type:id"; "" for a control frame
-	typeLen int
+	bytes     []byte
+	topic     string // "type:id"; "" for a control frame
+	typeLen   int
+	headerLen int // bytes before the payload; 0 if there will be no twin
+
+	twinOnce sync.Once
+	twin     *Frame // see Compressed; nil if there is none, or not yet
 }
 
 // Bytes returns the frame as it goes over the wire. The bytes are shared: never write to them.
@@ -64,8 +69,13 @@ func NewFrame(e Envelope, op Opcode) (*Frame, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Frame{bytes: putHeader(buf, op), topic: e.Topic(), typeLen: len(e.Type)}, nil
+	length := len(buf) - maxHeaderBytes
+	b := putHeader(buf, op)
+	return &Frame{bytes: b, topic: e.Topic(), typeLen: len(e.Type), headerLen: len(b) - length}, nil
 }
+
+// payload returns the message of an event's frame, which is not compressed.
+func (f *Frame) payload() []byte { return f.bytes[f.headerLen:] }
 
 // NewRecord returns b, which it keeps, as a Frame of the given topic without any framing: for
 // queues of events that do not go over a WebSocket.
@@ -82,8 +92,8 @@ func NewControlFrame(op Opcode, payload []byte) *Frame {
 }
 
 // EachMessage calls fn with the payload of every text and binary frame in b, which are a server's
-// whole frames, unfragmented and unmasked as Frame holds them. The payload aliases b. What is cut off
-// at the end is left out.
+// whole frames, unfragmented and unmasked as Frame holds them. The payload aliases b, a compressed one
+// is given as it is. What is cut off at the end is left out.
 func EachMessage(b []byte, fn func(payload []byte)) {
 	r := bytes.NewReader(b)
 	for {

@@ -24,6 +24,11 @@ func (e *ProtocolError) Error() string {
 //
 // A connection needs one only while Idle is false, so many connections can share a pool of them.
 type MessageReader struct {
+	// Inflate says that permessage-deflate was negotiated, without context takeover by the client:
+	// messages may be compressed, each by itself (RFC 7692). It is the owner's to set, between
+	// messages; Release takes it back.
+	Inflate bool
+
 	src    bytes.Reader
 	buf    [ws.MaxHeaderSize]byte // for ws.ReadHeaderBuffer
 	header [ws.MaxHeaderSize]byte // of a header that is not complete yet
@@ -33,10 +38,11 @@ type MessageReader struct {
 	frame     ws.Header // the frame that the payload belongs to
 	read      int64     // payload bytes of it seen so far
 
-	op      Opcode // of the message under way, 0 between messages
-	message []byte // its payload so far
-	checked int    // bytes of message known to be complete, valid UTF-8
-	control []byte // payload so far of a control frame
+	op       Opcode // of the message under way, 0 between messages
+	deflated bool   // it is compressed
+	message  []byte // its payload so far
+	checked  int    // bytes of message known to be complete, valid UTF-8
+	control  []byte // payload so far of a control frame
 }
 
 // Idle reports whether the reader stands between two messages and holds no bytes.
@@ -45,8 +51,10 @@ func (r *MessageReader) Idle() bool { return r.n == 0 && !r.inPayload && r.op ==
 // maxKeptBytes is what an idle reader keeps of its message buffer.
 const maxKeptBytes = 16 << 10
 
-// Release gives up a large buffer, for an idle reader that goes back to a pool.
+// Release gives up a large buffer and forgets the connection, for an idle reader that goes back to a
+// pool.
 func (r *MessageReader) Release() {
+	r.Inflate = false
 	if cap(r.message) > maxKeptBytes {
 		r.message = nil
 	}
@@ -56,7 +64,7 @@ func (r *MessageReader) Release() {
 // Feed reads on in b, which it may overwrite and does not retain. It calls on for every complete
 // message and control frame (Text, Binary, Close, Ping or Pong) with the unmasked payload, which is
 // valid until on returns. It stops at the first error: on's own, or a *ProtocolError; after that
-// the reader must not be used again. A message is at most max bytes long.
+// the reader must not be used again. A message is at most max bytes long, as it is and inflated.
 func (r *MessageReader) Feed(b []byte, max int, on func(op Opcode, payload []byte) error) error {
 	for len(b) > 0 || r.inPayload && r.read == r.frame.Length {
 		if !r.inPayload {
@@ -69,7 +77,7 @@ func (r *MessageReader) Feed(b []byte, max int, on func(op Opcode, payload []byt
 			}
 		}
 		n := min(int64(len(b)), r.frame.Length-r.read)
-		if err := r.feedPayload(b[:n], on); err != nil {
+		if err := r.feedPayload(b[:n], max, on); err != nil {
 			return err
 		}
 		b = b[n:]
@@ -103,22 +111,38 @@ func (r *MessageReader) feedHeader(b []byte, max int) ([]byte, error) {
 	if r.op != 0 {
 		state |= ws.StateFragmented
 	}
+	begins := h.OpCode == ws.OpText || h.OpCode == ws.OpBinary
+	deflated := r.Inflate && begins && h.Rsv&rsv1 != 0
+	if deflated {
+		h.Rsv &^= rsv1 // on any other frame it is an error, as the other two are (RFC 7692 section 6.1)
+	}
 	if err := ws.CheckHeader(h, state); err != nil {
 		return nil, &ProtocolError{CloseProtocolError, err.Error()}
 	}
 	if ws.HeaderSize(h) != size { // section 5.2: the minimal number of bytes must be used
 		return nil, &ProtocolError{CloseProtocolError, "payload length is not in its shortest form"}
 	}
+	if begins {
+		r.op, r.deflated = Opcode(h.OpCode), deflated
+	}
 	if !h.OpCode.IsControl() {
-		if h.Length > int64(max-len(r.message)) {
-			return nil, &ProtocolError{CloseTooBig, fmt.Sprintf("message is larger than %d bytes", max)}
+		limit := max
+		if r.deflated {
+			limit = maxDeflatedBytes(max)
 		}
-		if h.OpCode != ws.OpContinuation {
-			r.op = Opcode(h.OpCode)
+		if h.Length > int64(limit-len(r.message)) {
+			return nil, tooBig(max)
 		}
 	}
 	r.frame, r.read, r.inPayload = h, 0, true
 	return b, nil
+}
+
+// rsv1 is the bit in ws.Header.Rsv that a compressed message begins with.
+var rsv1 = ws.Rsv(true, false, false)
+
+func tooBig(max int) error {
+	return &ProtocolError{CloseTooBig, fmt.Sprintf("message is larger than %d bytes", max)}
 }
 
 // headerLen returns how long the header that begins with b is, or what is needed to know it.
@@ -140,7 +164,7 @@ func headerLen(b []byte) int {
 }
 
 // feedPayload takes the next bytes of the frame's payload.
-func (r *MessageReader) feedPayload(b []byte, on func(Opcode, []byte) error) error {
+func (r *MessageReader) feedPayload(b []byte, max int, on func(Opcode, []byte) error) error {
 	ws.Cipher(b, r.frame.Mask, int(r.read&3))
 	whole := int64(len(b)) == r.frame.Length // the frame was not cut
 	r.read += int64(len(b))
@@ -151,23 +175,18 @@ func (r *MessageReader) feedPayload(b []byte, on func(Opcode, []byte) error) err
 	if r.frame.OpCode.IsControl() {
 		return r.feedControl(b, whole, done, on)
 	}
-	if whole && r.frame.Fin && len(r.message) == 0 {
-		if r.op == Text && !utf8.Valid(b) {
-			return &ProtocolError{CloseInvalidUTF8, "text message is not valid UTF-8"}
-		}
-		return r.deliver(b, on)
+	final := done && r.frame.Fin
+	if final && whole && len(r.message) == 0 {
+		return r.deliver(b, max, on)
 	}
 	r.message = append(r.message, b...)
-	final := done && r.frame.Fin
-	if r.op == Text {
-		if err := r.checkText(final); err != nil {
-			return err
-		}
+	if final {
+		return r.deliver(r.message, max, on)
 	}
-	if !final {
-		return nil
+	if r.op == Text && !r.deflated {
+		return r.checkText()
 	}
-	return r.deliver(r.message, on)
+	return nil
 }
 
 func (r *MessageReader) feedControl(b []byte, whole, done bool, on func(Opcode, []byte) error) error {
@@ -183,25 +202,36 @@ func (r *MessageReader) feedControl(b []byte, whole, done bool, on func(Opcode, 
 	return on(op, b)
 }
 
-func (r *MessageReader) deliver(b []byte, on func(Opcode, []byte) error) error {
-	op := r.op
-	r.op, r.message, r.checked = 0, r.message[:0], 0
-	return on(op, b)
+// deliver reports the message under way, of which b is the complete payload.
+func (r *MessageReader) deliver(b []byte, max int, on func(Opcode, []byte) error) error {
+	op, deflated, checked := r.op, r.deflated, r.checked
+	r.op, r.deflated, r.message, r.checked = 0, false, r.message[:0], 0
+	report := func(message []byte) error {
+		if op == Text && !utf8.Valid(message[checked:]) {
+			return errNotUTF8
+		}
+		return on(op, message)
+	}
+	if deflated {
+		return inflate(b, max, report)
+	}
+	return report(b)
 }
 
-// checkText fails as soon as the message cannot become valid UTF-8 any more.
-func (r *MessageReader) checkText(final bool) error {
+var errNotUTF8 = &ProtocolError{CloseInvalidUTF8, "text message is not valid UTF-8"}
+
+// checkText fails as soon as the message cannot become valid UTF-8 any more. A character that is cut
+// off is left for the next time.
+func (r *MessageReader) checkText() error {
 	b := r.message[r.checked:]
 	end := len(b)
-	if !final { // leave a character that is cut off for the next time
-		for i := max(0, end-utf8.UTFMax+1); i < end; i++ {
-			if utf8.RuneStart(b[i]) && !utf8.FullRune(b[i:]) {
-				end = i
-			}
+	for i := max(0, end-utf8.UTFMax+1); i < end; i++ {
+		if utf8.RuneStart(b[i]) && !utf8.FullRune(b[i:]) {
+			end = i
 		}
 	}
 	if !utf8.Valid(b[:end]) {
-		return &ProtocolError{CloseInvalidUTF8, "text message is not valid UTF-8"}
+		return errNotUTF8
 	}
 	r.checked += end
 	return nil

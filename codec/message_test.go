@@ -27,7 +27,10 @@ func clientFrame(t testing.TB, op ws.OpCode, fin bool, payload string) []byte {
 
 // readCut feeds b in pieces of at most size bytes.
 func readCut(b []byte, max int, size func() int) (got []message, err error) {
-	var r MessageReader
+	return readCutBy(new(MessageReader), b, max, size)
+}
+
+func readCutBy(r *MessageReader, b []byte, max int, size func() int) (got []message, err error) {
 	b = bytes.Clone(b)
 	for len(b) > 0 && err == nil {
 		n := min(len(b), size())

@@ -14,18 +14,19 @@ type nullSink struct{}
 
 func (nullSink) Write([]byte) (int, error)     { return 0, nil }
 func (nullSink) Close(codec.CloseCode, string) {}
+func (nullSink) Remote() string                { return "" }
 
 // connectNull attaches n spokes that take everything, each with the topics that it is given.
 func connectNull(t testing.TB, h *Hub, n int, topics func(i int) []codec.Pattern) []*Spoke {
 	t.Helper()
 	spokes := make([]*Spoke, n)
 	for i := range spokes {
-		meta := &Meta{}
+		var of []codec.Pattern
 		if topics != nil {
-			meta.Topics = topics(i)
+			of = topics(i)
 		}
-		spokes[i] = h.NewSpoke(nullSink{}, meta)
-		require.NoError(t, spokes[i].Attach())
+		spokes[i] = h.NewSpoke(nullSink{})
+		require.NoError(t, spokes[i].Attach(of...))
 	}
 	h.Flush()
 	return spokes

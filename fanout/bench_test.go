@@ -49,7 +49,7 @@ func BenchmarkDispatchStalled(b *testing.B) {
 			b.Run(fmt.Sprintf("spokes=10000/policy=%s/topics=%d", policy, topics), func(b *testing.B) {
 				h := newHub(b, Config{Policy: policy})
 				for range 10000 {
-					s := h.NewSpoke(keepingSink{}, &Meta{})
+					s := h.NewSpoke(keepingSink{})
 					require.NoError(b, s.Attach())
 				}
 				flush, n, deliveries := flusher(h), 0, 0

@@ -202,7 +202,7 @@ func TestAClosedHubDoesNothing(t *testing.T) {
 	require.ErrorIs(t, err, ErrClosed)
 	_, err = h.Tap().Next(t.Context())
 	require.ErrorIs(t, err, ErrClosed)
-	require.ErrorIs(t, h.NewSpoke(&scriptSink{}, &Meta{}).Attach(), ErrClosed)
+	require.ErrorIs(t, h.NewSpoke(&scriptSink{}).Attach(), ErrClosed)
 	h.Flush()
 	s.Info()
 	h.Inspect(func(SpokeInfo) {})
@@ -222,9 +222,9 @@ func TestAClosedHubDoesNothing(t *testing.T) {
 func TestDetachWithoutAttachTakesNobodyElseAway(t *testing.T) {
 	var d diary
 	h := newHub(t, Config{Shards: 1, OnDisconnection: func(s *Spoke, _ Cause) { d.note("%s", s.ID()) }})
-	h.NewSpoke(&scriptSink{}, &Meta{}).Detach(Cause{})
+	h.NewSpoke(&scriptSink{}).Detach(Cause{})
 	s, _ := connect(t, h)
-	h.NewSpoke(&scriptSink{}, &Meta{}).Detach(Cause{}) // as after an Attach that was refused
+	h.NewSpoke(&scriptSink{}).Detach(Cause{}) // as after an Attach that was refused
 	require.Same(t, s, h.Spoke(s.ID()))
 	require.Equal(t, 1, dispatch(t, h, event("a", "1", 2)))
 	require.Empty(t, d.read())
@@ -241,7 +241,7 @@ func TestSpokesThatComeWhileTheHubClosesAreClosedOrRefused(t *testing.T) {
 		for i := range sinks {
 			attaching.Go(func() {
 				k := &scriptSink{}
-				k.spoke = h.NewSpoke(k, &Meta{})
+				k.spoke = h.NewSpoke(k)
 				refused[i] = k.spoke.Attach() != nil
 				sinks[i] = k
 			})

@@ -264,17 +264,29 @@ func (h *Hub) now() int64 { return int64(time.Since(h.began)) }
 
 // NewSpoke returns a spoke for a connection that is open and can be written to. It takes part once
 // it is attached.
-func (h *Hub) NewSpoke(sink Sink, meta *Meta) *Spoke {
-	n := h.nextShard.Add(1)
-	return &Spoke{sink: sink, meta: meta, shard: h.shards[int(n)%len(h.shards)], inAll: notIndexed}
+func (h *Hub) NewSpoke(sink Sink) *Spoke {
+	s := &Spoke{}
+	h.InitSpoke(s, sink)
+	return s
 }
 
-// Attach enters the spoke into the table: from here on it gets events, __welcome first. Then it
-// runs OnConnection. It is called once. The error is ErrClosed; then the spoke takes no part.
-func (s *Spoke) Attach() error {
+// InitSpoke is NewSpoke for an owner that has the spoke as a part of its connection: one object
+// less for each. s must not be copied afterwards.
+func (h *Hub) InitSpoke(s *Spoke, sink Sink) {
+	n := h.nextShard.Add(1)
+	s.sink, s.shard, s.inAll = sink, h.shards[int(n)%len(h.shards)], notIndexed
+}
+
+// Attach enters the spoke into the table, subscribed to the topics if there are any: from here on it
+// gets events, __welcome first. Then it runs OnConnection. It is called once. The error is ErrClosed, or says that there are more than
+// MaxTopics; then the spoke takes no part.
+func (s *Spoke) Attach(topics ...codec.Pattern) error {
 	h := s.shard.hub
+	if n := len(topics); n > MaxTopics {
+		return tooManyTopics(n)
+	}
 	s.joinedS = uint32(h.now() / int64(time.Second))
-	if !s.shard.join(s, func() *item {
+	if !s.shard.join(s, topics, func() *item {
 		return h.reservedItem(codec.Control(codec.TypeWelcome, "", codec.Welcome{Spoke: s.ID(), Node: h.config.Node}))
 	}) {
 		return ErrClosed

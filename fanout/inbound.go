@@ -4,6 +4,7 @@ import (
 	"errors"
 	"log/slog"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/alkdev/hub/codec"
@@ -78,9 +79,14 @@ func (s *Spoke) refuse(id, code, problem string) {
 }
 
 // Refuse tells the spoke, by an __error event, that an event of it was not taken on. id is the
-// event's.
+// event's. What is not UTF-8 is replaced, and an id that no event can have is left out.
 func (s *Spoke) Refuse(id, code, problem string) {
-	s.tell(codec.Control(codec.TypeError, id, codec.Error{Code: code, Message: problem}))
+	valid := func(s string) string { return strings.ToValidUTF8(s, "\uFFFD") }
+	e := codec.Control(codec.TypeError, "", codec.Error{Code: valid(code), Message: valid(problem)})
+	if e.ID = id; e.Check() != nil {
+		e.ID = ""
+	}
+	s.tell(e)
 }
 
 // emit calls the listeners for an event from s, those of the spoke first.

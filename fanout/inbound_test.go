@@ -176,7 +176,7 @@ func TestRefuseAndAnnounceReachTheSpoke(t *testing.T) {
 	h := newHub(t, Config{})
 	s, k := connect(t, h)
 	s.Refuse("9", codec.CodeOverloaded, "try later")
-	s.Announce(codec.TypeDrain, codec.Drain{ReconnectAfterMs: 250})
+	require.NoError(t, s.Announce(codec.TypeDrain, codec.Drain{ReconnectAfterMs: 250}))
 	got := answers(t, h, k)
 	require.Len(t, got, 2)
 	require.Equal(t, "__error:9", got[0].Topic())
@@ -184,6 +184,18 @@ func TestRefuseAndAnnounceReachTheSpoke(t *testing.T) {
 	require.Equal(t, "__drain:", got[1].Topic())
 	require.JSONEq(t, `{"reconnectAfterMs":250}`, string(got[1].Payload))
 	require.Zero(t, h.Stats().Refused)
+}
+
+func TestRefuseAndAnnounceSurviveBadStrings(t *testing.T) {
+	h := newHub(t, Config{})
+	s, k := connect(t, h)
+	s.Refuse("\xff", "a\xffb", "c\xff")
+	require.Error(t, s.Announce("\xff", nil))
+	require.Error(t, s.Announce("__note", func() {}))
+	got := answers(t, h, k)
+	require.Len(t, got, 1)
+	require.Equal(t, "__error:", got[0].Topic())
+	require.JSONEq(t, `{"code":"a\ufffdb","message":"c\ufffd"}`, string(got[0].Payload))
 }
 
 // FuzzReceive looks for a message that the hub does not survive, or leaves without an answer.

@@ -26,8 +26,8 @@ type Local struct {
 // as __gap, go to fn as well. fn may call anything on the hub; while it runs, events queue.
 func (h *Hub) Connect(fn func(codec.Envelope), topics ...codec.Pattern) (*Local, error) {
 	l := &Local{fn: fn, workc: make(chan struct{}, 1)}
-	l.spoke = h.NewSpoke((*localSink)(l), &Meta{Remote: "local", Topics: topics})
-	if err := l.spoke.Attach(); err != nil {
+	l.spoke = h.NewSpoke((*localSink)(l))
+	if err := l.spoke.Attach(topics...); err != nil {
 		return nil, err
 	}
 	go l.run() // ends once closed is set, which Hub.Close does as well
@@ -118,5 +118,9 @@ func (k *localSink) Write(b []byte) (kept int, err error) {
 
 // Close implements Sink.
 func (k *localSink) Close(code codec.CloseCode, reason string) {
-	(*Local)(k).end(CauseOf(LocalSide, code, reason))
+	l := (*Local)(k)
+	l.end(l.spoke.shard.hub.CauseOf(LocalSide, code, reason))
 }
+
+// Remote implements Sink.
+func (*localSink) Remote() string { return "local" }

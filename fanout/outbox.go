@@ -57,7 +57,26 @@ func (l *losses) add(other *losses) {
 // tally accounts for every event offered to one spoke:
 // offered = delivered + queued + dropped + conflated.
 type tally struct {
-	offered, delivered, dropped, conflated uint64
+	offered, delivered uint64
+	missed             *missed // nil until something is lost
+}
+
+// missed counts what was offered to one spoke in vain.
+type missed struct{ dropped, conflated uint64 }
+
+func (t *tally) losses() missed {
+	if t.missed == nil {
+		return missed{}
+	}
+	return *t.missed
+}
+
+func (t *tally) lose(dropped, conflated uint64) {
+	if t.missed == nil {
+		t.missed = &missed{}
+	}
+	t.missed.dropped += dropped
+	t.missed.conflated += conflated
 }
 
 // verdict is what offer decided.
@@ -142,7 +161,7 @@ func (o *outbox) giveUp(why LossReason) (rest []byte) {
 	}
 	for _, it := range o.items[o.first():] {
 		if it.event() {
-			o.count.dropped++
+			o.count.lose(1, 0)
 			o.losses.dropped[why]++
 		}
 		if !it.isGap {

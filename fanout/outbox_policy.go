@@ -51,7 +51,7 @@ func (o *outbox) makeRoom(it *item) verdict {
 		o.dropOldest(min(limit, o.limits.SpokeBytes*7/8), OverSpokeBytes)
 	}
 	if o.queuedBytes > limit {
-		o.count.dropped++
+		o.count.lose(1, 0)
 		o.losses.dropped[OverSpokeBytes]++
 		return tooSlow
 	}
@@ -59,7 +59,7 @@ func (o *outbox) makeRoom(it *item) verdict {
 }
 
 func (o *outbox) dropNew(it *item, why LossReason) {
-	o.count.dropped++
+	o.count.lose(1, 0)
 	o.losses.dropped[why]++
 	if n := len(o.items); n > o.head && o.items[n-1].open() {
 		o.items[n-1].addGap(1, 0, why)
@@ -82,7 +82,7 @@ func (o *outbox) dropOldest(limit int64, why LossReason) {
 func (o *outbox) drop(i int, why LossReason) int {
 	it := o.items[i]
 	o.release(it, it.len())
-	o.count.dropped++
+	o.count.lose(1, 0)
 	o.losses.dropped[why]++
 	if i > o.head && o.items[i-1].open() {
 		o.items[i-1].addGap(1, 0, why)
@@ -135,7 +135,7 @@ func (o *outbox) conflate(newest *item, why LossReason) {
 	if lost == 0 {
 		return
 	}
-	o.count.conflated += lost
+	o.count.lose(0, lost)
 	o.losses.conflated[why] += lost
 	o.joinGaps()
 }
@@ -246,7 +246,7 @@ func (o *outbox) dropTail(limit int64, why LossReason) {
 	for i := len(o.items) - 1; i >= o.first() && o.queuedBytes > limit; i-- {
 		if it := o.items[i]; it.event() && it.policy != Disconnect {
 			o.release(it, it.len())
-			o.count.dropped++
+			o.count.lose(1, 0)
 			o.losses.dropped[why]++
 			gap := &item{isGap: true, at: it.at}
 			gap.addGap(1, 0, why)

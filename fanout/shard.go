@@ -32,6 +32,8 @@ type shard struct {
 	// +checklocks:mu
 	inbox []post // in order
 	// +checklocks:mu
+	pongs map[*Spoke]pongs // of those that have any in the inbox
+	// +checklocks:mu
 	drained []*Spoke // their bytes in flight have left
 	// +checklocks:mu
 	asleep bool // run waits for wakec
@@ -92,6 +94,7 @@ func newShard(h *Hub, number int) *shard {
 		rules: rules{limits: h.config.Limits, op: h.config.Opcode, held: &h.heldBytes},
 	}
 	sh.index.sets = make(map[string]*takers)
+	sh.pongs = make(map[*Spoke]pongs)
 	return sh
 }
 
@@ -102,18 +105,27 @@ func (sh *shard) post(p post) {
 	sh.wakeLocked()
 }
 
+// pongs is what one spoke has in the inbox.
+type pongs struct {
+	waiting int
+	last    *codec.Frame // to follow the last of them, nil but in a flood
+}
+
 // maxPongs bounds the pongs of one spoke in the inbox: a ping costs its sender less than us.
 const maxPongs = 64
 
 // postPong leaves f, or lets it take the place of the last one if there are many.
 func (sh *shard) postPong(s *Spoke, f *codec.Frame) {
 	sh.mu.Lock()
-	if s.pongs == maxPongs || s.lastPong != nil { // not past one that has been put off
-		s.lastPong = f
+	p := sh.pongs[s]
+	if p.waiting == maxPongs || p.last != nil { // not past one that has been put off
+		p.last = f
+		sh.pongs[s] = p
 		sh.mu.Unlock()
 		return
 	}
-	s.pongs++
+	p.waiting++
+	sh.pongs[s] = p
 	sh.inbox = append(sh.inbox, post{op: opControl, one: s, control: f})
 	sh.wakeLocked()
 }
@@ -122,16 +134,20 @@ func (sh *shard) postPong(s *Spoke, f *codec.Frame) {
 func (sh *shard) pongTaken(s *Spoke) (next *codec.Frame) {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if s.pongs--; s.pongs == 0 {
-		next, s.lastPong = s.lastPong, nil
+	p := sh.pongs[s]
+	if p.waiting--; p.waiting > 0 {
+		sh.pongs[s] = p
+		return nil
 	}
-	return next
+	delete(sh.pongs, s)
+	return p.last
 }
 
 // wakeLocked unlocks mu, and wakes the goroutine if it sleeps.
 func (sh *shard) wakeLocked() {
 	if sh.ended {
 		sh.inbox, sh.drained = nil, nil
+		clear(sh.pongs)
 	}
 	asleep := sh.asleep
 	sh.asleep = false
@@ -162,7 +178,7 @@ func (sh *shard) dispatch(it *item) (matched int) {
 
 // join enters a spoke into the table, with its first event before any other. It reports whether the
 // shard still takes spokes.
-func (sh *shard) join(s *Spoke, welcome func() *item) bool {
+func (sh *shard) join(s *Spoke, topics []codec.Pattern, welcome func() *item) bool {
 	sh.mu.Lock()
 	if sh.stopping {
 		sh.mu.Unlock()
@@ -178,8 +194,8 @@ func (sh *shard) join(s *Spoke, welcome func() *item) bool {
 	s.id = uint64(rand.Uint32())<<32 | uint64(sh.number)<<24 | uint64(slot)
 	s.inAll = notIndexed
 	switch {
-	case len(s.meta.Topics) > 0:
-		for _, p := range s.meta.Topics[:min(len(s.meta.Topics), MaxTopics)] {
+	case len(topics) > 0:
+		for _, p := range topics {
 			sh.index.subscribe(s, p)
 		}
 	case sh.hub.config.Explicit:

@@ -55,6 +55,9 @@ func (sh *shard) control(s *Spoke, f *codec.Frame) {
 	sh.flush(s)
 }
 
+// slowPrefix begins the reason for which a slow spoke is closed.
+const slowPrefix = "slow: "
+
 // disconnectSlow ends a spoke that is over a limit.
 func (sh *shard) disconnectSlow(s *Spoke, why LossReason) {
 	age := time.Duration(0)
@@ -62,7 +65,7 @@ func (sh *shard) disconnectSlow(s *Spoke, why LossReason) {
 		age = time.Duration(sh.hub.now() - it.at)
 	}
 	sh.losses.disconnects[why]++
-	reason := fmt.Sprintf("slow: queued=%d age=%s", s.outbox.queuedBytes, age.Round(time.Millisecond))
+	reason := fmt.Sprintf(slowPrefix+"queued=%d age=%s", s.outbox.queuedBytes, age.Round(time.Millisecond))
 	sh.shut(s, sh.hub.config.SlowCloseCode, reason, why)
 }
 
@@ -159,9 +162,10 @@ func (sh *shard) checkTally(s *Spoke) {
 			verify.Check(false, "spoke %s has %d bytes queued, the limit is %d", s.ID(), s.outbox.queuedBytes, sh.limits.SpokeBytes)
 		}
 	}
-	if t.offered != t.delivered+uint64(events)+t.dropped+t.conflated {
+	lost := t.losses()
+	if t.offered != t.delivered+uint64(events)+lost.dropped+lost.conflated {
 		verify.Check(false, "spoke %s: offered %d, delivered %d, queued %d, dropped %d, conflated %d",
-			s.ID(), t.offered, t.delivered, events, t.dropped, t.conflated)
+			s.ID(), t.offered, t.delivered, events, lost.dropped, lost.conflated)
 	}
 }
 

@@ -152,17 +152,17 @@ func (sim *simulation) step() {
 
 func (sim *simulation) connect() {
 	m := &modelSpoke{t: sim.t, sink: &scriptSink{}, limits: sim.config.Limits, patterns: make(map[string]bool)}
-	meta := &Meta{}
+	var topics []codec.Pattern
 	for range sim.rng.IntN(2) * sim.rng.IntN(4) {
 		p := codec.Everything
 		if text := simPatterns[sim.rng.IntN(len(simPatterns))]; text != "*" {
 			p, _ = codec.ParsePattern(text)
 		}
-		meta.Topics, m.asked, m.patterns[p.String()] = append(meta.Topics, p), true, true
+		topics, m.asked, m.patterns[p.String()] = append(topics, p), true, true
 	}
-	m.spoke = sim.hub.NewSpoke(m.sink, meta)
+	m.spoke = sim.hub.NewSpoke(m.sink)
 	m.sink.spoke = m.spoke
-	require.NoError(sim.t, m.spoke.Attach())
+	require.NoError(sim.t, m.spoke.Attach(topics...))
 	sim.spokes, sim.all = append(sim.spokes, m), append(sim.all, m)
 }
 

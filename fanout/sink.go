@@ -14,4 +14,7 @@ type Sink interface {
 	// Close sends a close frame with code and reason behind what was written, and ends the
 	// connection when the peer has answered or a short time has passed. Later calls do nothing.
 	Close(code codec.CloseCode, reason string)
+
+	// Remote returns the peer's address, for operators. It may be called from any goroutine.
+	Remote() string
 }

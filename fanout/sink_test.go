@@ -80,6 +80,8 @@ func (k *scriptSink) Close(code codec.CloseCode, reason string) {
 	}
 }
 
+func (*scriptSink) Remote() string { return "192.0.2.1:1234" }
+
 // ending returns what Close was called with, if it was.
 func (k *scriptSink) ending() (closed bool, code codec.CloseCode, reason string) {
 	k.mu.Lock()
@@ -199,16 +201,16 @@ func newHub(t testing.TB, c Config) *Hub {
 // connect attaches a spoke with a sink that takes everything.
 func connect(t testing.TB, h *Hub, topics ...string) (*Spoke, *scriptSink) {
 	t.Helper()
-	meta := &Meta{Remote: "192.0.2.1:1234"}
+	var patterns []codec.Pattern
 	for _, topic := range topics {
 		p, err := codec.ParsePattern(topic)
 		require.NoError(t, err)
-		meta.Topics = append(meta.Topics, p)
+		patterns = append(patterns, p)
 	}
 	k := &scriptSink{}
-	s := h.NewSpoke(k, meta)
+	s := h.NewSpoke(k)
 	k.spoke = s
-	require.NoError(t, s.Attach())
+	require.NoError(t, s.Attach(patterns...))
 	return s, k
 }
 

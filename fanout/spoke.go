@@ -15,21 +15,18 @@ type Spoke struct {
 	sink   Sink
 	outbox *outbox // nil while nothing is queued or in flight
 	tally  tally
-	state  spokeState
-	dirty  bool   // in shard.dirty
 	pass   uint32 // the last pass that gave it a place in the lane
 	place  int32  // how many items of the lane it has had in that pass
+	state  spokeState
+	dirty  bool // in shard.dirty
 
 	// Guarded by shard.mu.
-	inAll    int32 // position in index.all, or notIndexed
-	subs     *subscriptions
-	pongs    uint8        // in the inbox
-	lastPong *codec.Frame // to follow the last of them, nil but in a flood
+	inAll int32 // position in index.all, or notIndexed
+	subs  *subscriptions
 
 	// Set by Attach, read-only afterwards.
 	id      uint64
 	shard   *shard
-	meta    *Meta
 	joinedS uint32 // seconds after the hub began
 
 	// The goroutine that reads the connection.
@@ -37,16 +34,8 @@ type Spoke struct {
 	badCount  int32
 
 	// Any goroutine.
-	listeners atomic.Pointer[listeners]
 	detached  atomic.Bool
-}
-
-// Meta is what the owner of a connection knows of it. It is read-only once attached.
-type Meta struct {
-	// Remote is the peer's address, for operators.
-	Remote string
-	// Topics are the patterns that the spoke is subscribed to from the beginning.
-	Topics []codec.Pattern
+	listeners atomic.Pointer[listeners]
 }
 
 type spokeState uint8
@@ -68,7 +57,7 @@ type closingOrder struct {
 func (s *Spoke) ID() string { return fmt.Sprintf("%016x", s.id) }
 
 // Remote returns the peer's address.
-func (s *Spoke) Remote() string { return s.meta.Remote }
+func (s *Spoke) Remote() string { return s.sink.Remote() }
 
 // Dispatch sends an event to this spoke alone, in order with the hub's broadcasts, whatever it is
 // subscribed to. It never blocks. Receipt.Matched is 0 if the spoke is gone. The errors are those of
@@ -93,9 +82,17 @@ func (s *Spoke) tell(e codec.Envelope) {
 	s.shard.post(post{item: s.shard.hub.reservedItem(e), one: s})
 }
 
-// Announce sends one of the hub's own events, such as __drain, outside the limits.
-func (s *Spoke) Announce(typ string, payload any) {
-	s.tell(codec.Control(typ, "", payload))
+// Announce sends one of the hub's own events, such as __drain, outside the limits. The error is about
+// the type or the payload; then nothing was sent.
+func (s *Spoke) Announce(typ string, payload any) error {
+	e, err := codec.NewEnvelope(typ, "", payload)
+	if err == nil {
+		err = e.Check()
+	}
+	if err == nil {
+		s.tell(e)
+	}
+	return err
 }
 
 // Control sends a ping or pong, ahead of what is queued. Of the pongs for a flood of pings only some,
@@ -129,12 +126,16 @@ func (s *Spoke) Subscribe(patterns ...codec.Pattern) error {
 		return nil
 	}
 	if n := s.subs.with(patterns); n > MaxTopics {
-		return fmt.Errorf("fanout: a spoke has at most %d topics, these would make it %d", MaxTopics, n)
+		return tooManyTopics(n)
 	}
 	for _, p := range patterns {
 		sh.index.subscribe(s, p)
 	}
 	return nil
+}
+
+func tooManyTopics(n int) error {
+	return fmt.Errorf("fanout: a spoke has at most %d topics, these would make it %d", MaxTopics, n)
 }
 
 // Unsubscribe takes patterns from those of the spoke. Without any left it gets no broadcasts.
@@ -210,10 +211,10 @@ type SpokeInfo struct {
 func (s *Spoke) info(now int64) SpokeInfo {
 	h := s.shard.hub
 	i := SpokeInfo{
-		ID: s.ID(), Remote: s.meta.Remote,
+		ID: s.ID(), Remote: s.Remote(),
 		ConnectedAt: h.began.Add(time.Duration(s.joinedS) * time.Second),
 		Offered:     s.tally.offered, Delivered: s.tally.delivered,
-		Dropped: s.tally.dropped, Conflated: s.tally.conflated,
+		Dropped: s.tally.losses().dropped, Conflated: s.tally.losses().conflated,
 	}
 	if o := s.outbox; o != nil {
 		i.Queued, i.InFlight, i.QueuedCount = o.queuedBytes, o.inFlight, uint64(o.events)

@@ -25,13 +25,13 @@ const latencyBuckets = 19
 // histogram counts durations by powers of two of nanoseconds.
 type histogram struct {
 	buckets [latencyBuckets + 1]uint64 // the last is for everything above
-	sum     int64                      // nanoseconds
+	sum     float64                    // nanoseconds: in a busy year more than an int64 holds
 }
 
 func (h *histogram) observe(nanos int64, weight uint64) {
 	i := min(max(bits.Len64(uint64(max(nanos, 1)-1))-16, 0), latencyBuckets)
 	h.buckets[i] += weight
-	h.sum += nanos * int64(weight)
+	h.sum += float64(nanos) * float64(weight)
 }
 
 // Histogram is a distribution of durations.
@@ -39,7 +39,7 @@ type Histogram struct {
 	Bounds []time.Duration // upper bounds
 	Counts []uint64        // cumulative, one per bound
 	Count  uint64
-	Sum    time.Duration
+	Sum    float64 // seconds
 }
 
 // Stats is what the hub has done and holds.
@@ -138,7 +138,7 @@ func (h *Hub) Stats() Stats {
 }
 
 func (h *histogram) export() Histogram {
-	out := Histogram{Sum: time.Duration(h.sum)}
+	out := Histogram{Sum: h.sum / 1e9}
 	for i, n := range h.buckets {
 		out.Count += n
 		if i < latencyBuckets {

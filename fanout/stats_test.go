@@ -35,7 +35,7 @@ func TestHistogramBucketsArePowersOfTwo(t *testing.T) {
 	require.EqualValues(t, 5, out.Counts[4])
 	require.EqualValues(t, 5, out.Counts[latencyBuckets-1], "what is above counts only in all")
 	require.EqualValues(t, 10, out.Count)
-	require.Equal(t, time.Duration(2<<16+3<<20+5<<40), out.Sum)
+	require.Equal(t, float64(2<<16+3<<20+5<<40)/1e9, out.Sum)
 }
 
 func TestLatencyIsFromDispatchToWrite(t *testing.T) {
@@ -55,7 +55,7 @@ func TestLatencyIsFromDispatchToWrite(t *testing.T) {
 		synctest.Wait()
 		l = h.Stats().Latency
 		require.EqualValues(t, 2*(stampEvery+9), l.Count)
-		require.Equal(t, 6*time.Second, l.Sum)
+		require.Equal(t, 6.0, l.Sum)
 		require.Equal(t, h.Stats().Deliveries, l.Count)
 	})
 }
@@ -142,6 +142,13 @@ func TestEndingsAreCountedByCodeAndKind(t *testing.T) {
 	}, h.Stats().Closed)
 	require.EqualValues(t, 15, h.Stats().Opened)
 	require.Zero(t, h.Stats().Spokes)
+}
+
+func TestSlowIsSlowByAnyCode(t *testing.T) {
+	h := newHub(t, Config{SlowCloseCode: codec.ClosePolicy})
+	require.Equal(t, KindSlow, h.CauseOf(LocalSide, codec.ClosePolicy, "slow: queued=1 age=2s").Kind)
+	require.Equal(t, KindPolicy, h.CauseOf(LocalSide, codec.ClosePolicy, "too many bad envelopes").Kind)
+	require.Equal(t, KindPolicy, h.CauseOf(PeerSide, codec.ClosePolicy, "slow: says the peer").Kind)
 }
 
 func TestCausesReadWell(t *testing.T) {

@@ -19,7 +19,7 @@ import (
 // once, part of it later on another goroutine, which ends when stopc is closed.
 func connectSlow(t *testing.T, h *Hub, seed uint64, stopc <-chan struct{}, kernels *sync.WaitGroup) *scriptSink {
 	k := &scriptSink{keptc: make(chan struct{}, 1)}
-	k.spoke = h.NewSpoke(k, &Meta{})
+	k.spoke = h.NewSpoke(k)
 	k.block(0)
 	require.NoError(t, k.spoke.Attach())
 	kernels.Go(func() {
@@ -158,7 +158,7 @@ func TestClosingUnderLoadLosesNoOrderAndNobody(t *testing.T) {
 			attaching.Go(func() {
 				for range 20 {
 					k := &scriptSink{}
-					k.spoke = h.NewSpoke(k, &Meta{})
+					k.spoke = h.NewSpoke(k)
 					if k.spoke.Attach() != nil {
 						return
 					}

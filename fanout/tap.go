@@ -81,7 +81,7 @@ type taps struct {
 // none), and of all connections and disconnections. Close it when done.
 func (h *Hub) Tap(patterns ...codec.Pattern) *Tap {
 	t := &Tap{hub: h, patterns: patterns, readyc: make(chan struct{}, 1)}
-	t.rules = rules{limits: h.config.Limits, held: &h.heldBytes}
+	t.rules = rules{limits: h.config.Limits, held: new(atomic.Int64)} // a slow tap is not to cost spokes anything
 	t.queue = outbox{rules: &t.rules, count: &t.tally}
 	h.taps.change(func(list []*Tap) []*Tap { return append(slices.Clone(list), t) })
 	if h.closed.Load() {

@@ -110,7 +110,7 @@ func TestSlowTapIsTreatedAsASlowSpoke(t *testing.T) {
 			} else {
 				require.Equal(t, test.want, strings.Join(records(t, tap), ","))
 			}
-			require.Zero(t, h.Stats().HeldBytes)
+			require.Zero(t, h.Stats().HeldBytes, "what a tap holds is not the spokes'")
 			dispatch(t, h, event("a", "1", 2))
 			h.Flush()
 			require.Equal(t, []string{"a:1"}, k.topics(t), "it is no trouble for spokes")

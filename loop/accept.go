@@ -162,7 +162,7 @@ func (r *reserve) turnAway(tcp *net.TCPListener, count func()) {
 		if err != nil {
 			return
 		}
+		count() // before the peer can know
 		answerBlindly(c)
-		count()
 	}
 }

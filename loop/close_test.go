@@ -212,7 +212,7 @@ func connOf(t testing.TB, s *Server, p *peer) (found *conn) {
 	t.Helper()
 	await(t, func() bool {
 		s.conns.each(func(c *conn) {
-			if c.has(flagOpen) && c.remote() == p.tcp.LocalAddr().String() {
+			if c.has(flagOpen) && c.Remote() == p.tcp.LocalAddr().String() {
 				found = c
 			}
 		})

@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"bytes"
 	"net"
 	"net/netip"
 	"sync"
@@ -17,31 +18,29 @@ import (
 // side, the poller mostly; the sweep looks on through atomics.
 type conn struct {
 	// Set before the socket is added, read-only afterwards.
-	server *Server
-	sock   *socket
-	ip     netip.Addr // valid only while addresses are counted
-	began  stamp
-	// One connection too many, in all or from its address: told so when its request is there.
-	full, fullForIP bool
-	adopted         chan struct{} // closed by adopt; nil if the connection is from our own port
+	sock *socket
 
-	// The reading side. spoke is nil until the upgrade, then never changes.
-	spoke  *fanout.Spoke
+	inFlight atomic.Int64 // bytes given to the engine and not yet to the kernel; any goroutine
+	spoke    fanout.Spoke // made by the upgrade, see flagSpoke
+
+	// Set before the socket is added, read-only afterwards.
+	server *Server
+	ip     [16]byte // of the peer, zero if unknown
+	port   uint16
+	began  stamp
+
+	// The reading side.
 	reader *codec.MessageReader // nil between messages
-	head   []byte               // of the HTTP request, as long as it is not complete
+	head   *bytes.Buffer        // of the HTTP request, as long as it is not complete
 
 	// Any goroutine, atomically.
-	inFlight atomic.Int64                 // bytes given to the engine and not yet to the kernel
+	cause    atomic.Pointer[fanout.Cause] // the first one counts
 	flags    atomic.Uint32                // see below
 	lastRead atomic.Uint32                // a stamp
 	due      atomic.Uint32                // a stamp: when a handshake or a closing connection is cut off
-	cause    atomic.Pointer[fanout.Cause] // the first one counts
 
-	// The registry's, guarded by its mutex.
-	position int
-	// The sweep's.
-	pingedAt stamp
-	pinged   bool
+	position int32 // in the registry, guarded by its mutex
+	pingedAt stamp // the sweep's
 }
 
 // The flags of a conn.
@@ -49,12 +48,16 @@ const (
 	flagOpen          = 1 << iota // set up; before, nobody but its maker may touch it
 	flagReading                   // somebody reads; see beginRead
 	flagGone                      // the socket is closed
-	flagUpgraded                  // a spoke is attached; who sees it sees the spoke
+	flagSpoke                     // there is a spoke, though it may not be attached
+	flagUpgraded                  // the spoke is attached
 	flagCloseSent                 // Close has been called, or it is over without an upgrade
 	flagCloseReceived             // the peer has sent a close frame
 	flagDeaf                      // what the peer sends makes no sense any more, and is discarded
 	flagSentAway                  // by Shutdown
 	flagFinished                  // finish has run
+	flagPinged                    // at pingedAt, and nothing read since; the sweep's
+	flagFull                      // one connection too many: told so when its request is there
+	flagFullForIP                 // the same for its address
 )
 
 func (c *conn) has(flag uint32) bool { return c.flags.Load()&flag != 0 }
@@ -65,15 +68,20 @@ func (c *conn) set(flag uint32) bool { return c.flags.Or(flag)&flag == 0 }
 // setCause notes how the connection ends, if nothing has been noted before.
 func (c *conn) setCause(cause fanout.Cause) { c.cause.CompareAndSwap(nil, &cause) }
 
-func (c *conn) remote() string {
-	if a := c.sock.RemoteAddr(); a != nil {
-		return a.String()
+// Remote implements fanout.Sink.
+func (c *conn) Remote() string {
+	if addr := c.addr(); addr.IsValid() {
+		return netip.AddrPortFrom(addr, c.port).String()
 	}
 	return ""
 }
 
-func (c *conn) meta(topics []codec.Pattern) *fanout.Meta {
-	return &fanout.Meta{Remote: c.remote(), Topics: topics}
+// addr returns the peer's address, invalid if it is unknown.
+func (c *conn) addr() netip.Addr {
+	if c.ip == [16]byte{} {
+		return netip.Addr{}
+	}
+	return netip.AddrFrom16(c.ip).Unmap()
 }
 
 // finish runs once, when the socket is closed and nobody reads any more.
@@ -89,15 +97,19 @@ func (c *conn) finish() {
 }
 
 // enter returns a new connection, entered into the registry, and how many there are with it.
-func (s *Server) enter(ip netip.Addr) (c *conn, total int) {
+func (s *Server) enter(from netip.AddrPort) (c *conn, total int) {
 	c = &conn{server: s, began: s.now()}
-	if s.config.MaxSpokesPerIP > 0 {
-		c.ip = ip
+	if from.Addr().IsValid() {
+		c.ip, c.port = from.Addr().As16(), from.Port()
 	}
 	c.due.Store(uint32(c.began.after(s.config.HandshakeTimeout)))
 	total, fromIP := s.conns.add(c)
-	c.full = total > s.config.MaxSpokes
-	c.fullForIP = s.config.MaxSpokesPerIP > 0 && fromIP > s.config.MaxSpokesPerIP
+	if total > s.config.MaxSpokes {
+		c.set(flagFull)
+	}
+	if s.config.MaxSpokesPerIP > 0 && fromIP > s.config.MaxSpokesPerIP {
+		c.set(flagFullForIP)
+	}
 	return c, total
 }
 
@@ -114,11 +126,11 @@ type registry struct {
 func (r *registry) add(c *conn) (total, fromIP int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	c.position = len(r.list)
+	c.position = int32(len(r.list))
 	r.list = append(r.list, c)
-	if r.perIP != nil && c.ip.IsValid() {
-		r.perIP[c.ip]++
-		fromIP = r.perIP[c.ip]
+	if addr := c.addr(); r.perIP != nil && addr.IsValid() {
+		r.perIP[addr]++
+		fromIP = r.perIP[addr]
 	}
 	return len(r.list), fromIP
 }
@@ -126,7 +138,7 @@ func (r *registry) add(c *conn) (total, fromIP int) {
 func (r *registry) remove(c *conn) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	last := len(r.list) - 1
+	last := int32(len(r.list) - 1)
 	if c.position > last || r.list[c.position] != c {
 		return
 	}
@@ -134,9 +146,9 @@ func (r *registry) remove(c *conn) {
 	r.list[c.position], moved.position = moved, c.position
 	r.list[last] = nil
 	r.list = r.list[:last]
-	if r.perIP != nil && c.ip.IsValid() {
-		if r.perIP[c.ip]--; r.perIP[c.ip] == 0 {
-			delete(r.perIP, c.ip)
+	if addr := c.addr(); r.perIP != nil && addr.IsValid() {
+		if r.perIP[addr]--; r.perIP[addr] == 0 {
+			delete(r.perIP, addr)
 		}
 	}
 }
@@ -171,9 +183,9 @@ func (r *registry) each(fn func(*conn)) {
 	}
 }
 
-func addrOf(a net.Addr) netip.Addr {
+func addrOf(a net.Addr) netip.AddrPort {
 	if tcp, ok := a.(*net.TCPAddr); ok {
-		return tcp.AddrPort().Addr().Unmap()
+		return tcp.AddrPort()
 	}
-	return netip.Addr{}
+	return netip.AddrPort{}
 }

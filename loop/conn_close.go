@@ -12,7 +12,7 @@ import (
 // sendClose writes the close frame, once, and sees to it that the connection ends: when the peer
 // has answered, or after Config.CloseTimeout.
 func (c *conn) sendClose(frame []byte, code codec.CloseCode, reason string) {
-	c.setCause(fanout.CauseOf(fanout.LocalSide, code, reason))
+	c.setCause(c.server.config.Hub.CauseOf(fanout.LocalSide, code, reason))
 	c.setDue(c.server.config.CloseTimeout)
 	kept, err := c.Write(frame)
 	c.set(flagCloseSent)

@@ -19,11 +19,32 @@ func (c *conn) beginRead() bool {
 		case f&flagOpen == 0 || f&flagGone != 0:
 			return false
 		case f&flagReading != 0:
-			<-c.adopted
+			c.server.adopting.wait(c)
 		case c.flags.CompareAndSwap(f, f|flagReading):
 			return true
 		}
 	}
+}
+
+// adoptions is where pollers wait for a connection that is being adopted, which takes microseconds.
+type adoptions struct {
+	mu    sync.Mutex // a leaf
+	ended sync.Cond
+}
+
+func (a *adoptions) wait(c *conn) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for c.has(flagReading) {
+		a.ended.Wait()
+	}
+}
+
+// over wakes those that wait, once endRead has been called.
+func (a *adoptions) over() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.ended.Broadcast()
 }
 
 // endRead gives the reading side back. If the socket was closed meanwhile, finish is left to us:

@@ -24,7 +24,7 @@ func (c *conn) onWritten(n int) {
 	if c.inFlight.Add(-int64(n)) != 0 {
 		return
 	}
-	if c.spoke != nil {
+	if c.has(flagSpoke) {
 		c.spoke.Written()
 	}
 	if c.has(flagCloseSent) {

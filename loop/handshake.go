@@ -19,6 +19,7 @@ import (
 	"github.com/gobwas/ws"
 
 	"github.com/alkdev/hub/codec"
+	"github.com/alkdev/hub/fanout"
 )
 
 // Subprotocol is the one that the hub speaks, chosen if a client offers it. Clients need not.
@@ -34,9 +35,9 @@ var upgradeHandshake = ws.HTTPUpgrader{
 
 // onHead collects the head of the HTTP request and answers it when it is complete.
 func (c *conn) onHead(b []byte) {
-	if len(c.head) > 0 {
-		c.head = append(c.head, b...)
-		b = c.head
+	if c.head != nil {
+		c.head.Write(b)
+		b = c.head.Bytes()
 	}
 	end := bytes.Index(b, []byte("\r\n\r\n"))
 	switch {
@@ -47,8 +48,8 @@ func (c *conn) onHead(b []byte) {
 	case len(b) > maxHeadBytes || end >= 0:
 		c.head = nil
 		c.refuse(&refusal{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the request head is larger than %d bytes", maxHeadBytes), RefusedBadRequest})
-	case len(c.head) == 0:
-		c.head = bytes.Clone(b)
+	case c.head == nil:
+		c.head = bytes.NewBuffer(bytes.Clone(b))
 	}
 }
 
@@ -158,8 +159,9 @@ func beyondLibrary(r *http.Request) (problem string) {
 
 // upgraded makes the connection a spoke and reads what the client has sent already.
 func (c *conn) upgraded(topics []codec.Pattern, rest []byte) {
-	c.spoke = c.server.config.Hub.NewSpoke(c, c.meta(topics))
-	if err := c.spoke.Attach(); err != nil {
+	c.server.config.Hub.InitSpoke(&c.spoke, c)
+	c.set(flagSpoke)
+	if err := c.spoke.Attach(topics...); err != nil {
 		c.set(flagDeaf)
 		c.Close(codec.CloseGoingAway, err.Error())
 		return
@@ -185,9 +187,9 @@ func (c *conn) examine(r *http.Request) ([]codec.Pattern, *refusal) {
 		return nil, &refusal{http.StatusUpgradeRequired, "this is a WebSocket endpoint", RefusedBadRequest}
 	case s.draining.Load():
 		return nil, &refusal{http.StatusServiceUnavailable, "the hub is going away", RefusedDraining}
-	case c.full:
+	case c.has(flagFull):
 		return nil, &refusal{http.StatusServiceUnavailable, "the hub is full", RefusedFull}
-	case c.fullForIP:
+	case c.has(flagFullForIP):
 		return nil, &refusal{http.StatusServiceUnavailable, "too many connections from this address", RefusedFullForIP}
 	case !s.config.originAllowed(r):
 		return nil, &refusal{http.StatusForbidden, fmt.Sprintf("origin %q is not allowed", r.Header.Get("Origin")), RefusedOrigin}
@@ -203,6 +205,9 @@ func (c *conn) examine(r *http.Request) ([]codec.Pattern, *refusal) {
 			return nil, &refusal{http.StatusBadRequest, err.Error(), RefusedBadRequest}
 		}
 		topics = append(topics, p)
+	}
+	if len(topics) > fanout.MaxTopics {
+		return nil, &refusal{http.StatusBadRequest, fmt.Sprintf("%d topics, a spoke has at most %d", len(topics), fanout.MaxTopics), RefusedBadRequest}
 	}
 	return topics, nil
 }
@@ -303,12 +308,12 @@ func (s *Server) Handler() http.Handler {
 }
 
 // addrIn returns the address in "ip:port" or "ip", none if there is none.
-func addrIn(remote string) netip.Addr {
+func addrIn(remote string) netip.AddrPort {
 	if ap, err := netip.ParseAddrPort(remote); err == nil {
-		return ap.Addr().Unmap()
+		return ap
 	}
 	addr, _ := netip.ParseAddr(remote)
-	return addr.Unmap()
+	return netip.AddrPortFrom(addr, 0)
 }
 
 var refuseTLS = refusal{http.StatusNotImplemented, "connections with TLS cannot be taken over", RefusedBadRequest}
@@ -367,8 +372,7 @@ func (s *Server) adopt(c *conn, tcp *net.TCPConn, hello []byte, topics []codec.P
 		return err
 	}
 	c.lastRead.Store(uint32(s.now()))
-	c.adopted = make(chan struct{})
-	defer close(c.adopted)
+	defer s.adopting.over()
 	c.flags.Or(flagOpen | flagReading)
 	if err := s.engine.add(c.sock); err != nil {
 		c.onClosed(err)

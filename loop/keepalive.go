@@ -61,15 +61,18 @@ func (c *conn) check(now stamp) {
 		return
 	}
 	lastRead := stamp(c.lastRead.Load())
-	if c.pinged && lastRead.since(c.pingedAt) >= 0 {
-		c.pinged = false
+	pinged := c.has(flagPinged)
+	if pinged && lastRead.since(c.pingedAt) >= 0 {
+		pinged = false
+		c.flags.And(^uint32(flagPinged))
 	}
 	switch {
-	case c.pinged && now.since(c.pingedAt) >= cfg.PongTimeout:
+	case pinged && now.since(c.pingedAt) >= cfg.PongTimeout:
 		c.setCause(fanout.Cause{Side: fanout.LocalSide, Code: codec.ClosePolicy, Reason: "no answer to a ping", Kind: fanout.KindPingTimeout})
 		c.spoke.Fail(codec.ClosePolicy, "no answer to a ping")
-	case !c.pinged && now.since(lastRead) >= c.pingAfter():
-		c.pinged, c.pingedAt = true, now
+	case !pinged && now.since(lastRead) >= c.pingAfter():
+		c.pingedAt = now
+		c.set(flagPinged)
 		c.spoke.Control(pingFrame)
 	}
 }

@@ -91,7 +91,8 @@ func TestDeadlinesHoldAcrossTheWrapOfStamps(t *testing.T) {
 	sink := &recorder{closed: make(chan codec.CloseCode, 1), wrote: make(chan []byte, 10)}
 	var wrap stamp // began at 0, so that the ping is not spread
 	lastRead := wrap - 300
-	c := &conn{server: &Server{config: cfg}, spoke: h.NewSpoke(sink, &fanout.Meta{})}
+	c := &conn{server: &Server{config: cfg}}
+	h.InitSpoke(&c.spoke, sink)
 	require.NoError(t, c.spoke.Attach())
 	defer c.spoke.Detach(fanout.Cause{})
 	receive(t, sink.wrote, "__welcome")
@@ -122,6 +123,8 @@ func (r *recorder) Write(b []byte) (int, error) {
 }
 
 func (r *recorder) Close(code codec.CloseCode, _ string) { r.closed <- code }
+
+func (r *recorder) Remote() string { return "" }
 
 func TestPingsAreSpreadOverAnEighthOfTheInterval(t *testing.T) {
 	s := &Server{config: Config{Ping: 16 * time.Second}}

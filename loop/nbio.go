@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// This is the only file that imports nbio, v1.6.12. What it is built around (nbio_test.go shows the
+// Only this file and nbio_socket.go import nbio, v1.6.12. What it is built around (nbio_test.go shows the
 // first three):
 //
 //   - Conn.Writev loses data when the kernel takes only a part. Only Write is called.
@@ -35,7 +35,7 @@ import (
 //   - A socket that is added to an engine that was stopped is polled by nobody, or by whoever has the
 //     poller's descriptor now. So add looks.
 //   - Its own accept loop retries errors at once and forever. accept.go accepts.
-//   - The descriptors that it makes are inherited by child processes. setOptions sees to that.
+//   - The descriptors that it makes are inherited by child processes. wrap makes its own.
 //   - Its functions are hidden from the race detector. What is shared between goroutines is in our
 //     types, not in its.
 //
@@ -65,6 +65,9 @@ var (
 
 // startEngine returns a running engine. onClose is called once for every socket added.
 func startEngine(c *Config) (*engine, error) {
+	if errFields != nil {
+		return nil, errFields
+	}
 	setLogger.Do(func() { logging.SetLogger(nbioLog{}) })
 	starting.Lock()
 	defer starting.Unlock()
@@ -170,17 +173,6 @@ func socketPair() (*socket, *os.File, error) {
 	return nb, far, nil
 }
 
-// wrap takes the descriptor of a TCP connection over, for add. It needs a second one for a moment.
-func wrap(tcp *net.TCPConn, c *conn) (*socket, error) {
-	nb, err := nbio.NBConn(tcp)
-	if err != nil {
-		return nil, err
-	}
-	setOptions(nb.Hash(), &c.server.config)
-	nb.SetSession(c)
-	return nb, nil
-}
-
 // add begins to poll. Reads may happen before it returns. On an error the socket is closed, and
 // onClosed may or may not have been called.
 func (e *engine) add(nb *socket) error {
@@ -249,7 +241,7 @@ func hungUp(nb *socket) bool {
 func write(nb *socket, b []byte) (n int, err error) {
 	err = net.ErrClosed
 	withDescriptor(nb, func(fd int) {
-		switch n, err = unix.Write(fd, b); err {
+		switch n, err = writeNow(fd, b); err {
 		case nil:
 		case unix.EAGAIN, unix.EINTR:
 			n, err = 0, nil
@@ -299,7 +291,6 @@ func setOptions(fd int, c *Config) {
 	if c.SendBufferBytes > 0 {
 		_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, c.SendBufferBytes)
 	}
-	unix.CloseOnExec(fd)
 }
 
 // discard reads up to so many bytes, as far as they are there.

@@ -21,7 +21,8 @@ type Server struct {
 	stopc  chan struct{} // closed by stop
 	sweptc chan struct{} // closed by sweep
 
-	conns registry
+	conns    registry
+	adopting adoptions
 
 	// Any goroutine, atomically.
 	draining atomic.Bool
@@ -41,6 +42,7 @@ func New(c Config) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{config: c, began: time.Now(), stopc: make(chan struct{}), sweptc: make(chan struct{})}
+	s.adopting.ended.L = &s.adopting.mu
 	if c.MaxSpokesPerIP > 0 {
 		s.conns.perIP = make(map[netip.Addr]int)
 	}
@@ -119,7 +121,7 @@ func (c *conn) sendAway(slot time.Duration) {
 	if !c.set(flagSentAway) {
 		return
 	}
-	c.spoke.Announce(codec.TypeDrain, codec.Drain{ReconnectAfterMs: slot.Milliseconds()})
+	_ = c.spoke.Announce(codec.TypeDrain, codec.Drain{ReconnectAfterMs: slot.Milliseconds()})
 	c.spoke.Close(codec.CloseGoingAway, "the hub drains")
 }
 

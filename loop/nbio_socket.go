@@ -1,0 +1,87 @@
+package loop
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"reflect"
+	"syscall"
+	"unsafe"
+
+	"github.com/lesismal/nbio"
+	"golang.org/x/sys/unix"
+)
+
+// nbio makes a socket of a net.Conn only, and keeps both of its addresses: 128 bytes per spoke, as
+// much as the hub's own half of a connection, for what can be kept in 18. So a socket is made of a
+// descriptor here, by setting the two fields that matter; docs/decisions/0006 says why that is the
+// smaller evil. They are found by name and type, and an nbio that has others is refused at start.
+
+// socketField is where a field stands in a socket.
+type socketField struct {
+	name   string
+	kind   reflect.Kind
+	offset uintptr
+}
+
+var (
+	fieldFD   = socketField{name: "fd", kind: reflect.Int}
+	fieldType = socketField{name: "typ", kind: reflect.Int8}
+	errFields = errors.Join(fieldFD.find(), fieldType.find())
+)
+
+func (f *socketField) find() error {
+	field, ok := reflect.TypeFor[socket]().FieldByName(f.name)
+	if !ok || field.Type.Kind() != f.kind {
+		return fmt.Errorf("loop: nbio.Conn has no field %s of type %v: this is not v1.6.12 of github.com/lesismal/nbio", f.name, f.kind)
+	}
+	f.offset = field.Offset
+	return nil
+}
+
+// socketOf returns an engine's socket for the descriptor of a TCP connection, which it owns from then
+// on.
+//
+// The poller finds the socket in a table, behind the kernel's back as far as the race detector can
+// see; nbio hides its own constructor in the same way.
+//
+//go:norace
+func socketOf(fd int) *socket {
+	nb := &socket{}
+	*(*int)(unsafe.Add(unsafe.Pointer(nb), fieldFD.offset)) = fd
+	*(*int8)(unsafe.Add(unsafe.Pointer(nb), fieldType.offset)) = nbio.ConnTypeTCP
+	return nb
+}
+
+// wrap takes the descriptor of a TCP connection over, for add. It needs a second one for a moment.
+func wrap(tcp *net.TCPConn, c *conn) (*socket, error) {
+	rc, err := tcp.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	fd := -1
+	if e := rc.Control(func(own uintptr) { fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) }); e != nil {
+		return nil, e
+	}
+	if err != nil {
+		return nil, fmt.Errorf("dup: %w", err)
+	}
+	_ = tcp.Close() // the duplicate keeps the connection
+	setOptions(fd, &c.server.config)
+	nb := socketOf(fd)
+	nb.SetSession(c)
+	return nb, nil
+}
+
+// writeNow is write(2), for a socket that does not block: it is over in microseconds, so the
+// scheduler need not be told, which would cost as much as the rest of a delivery.
+func writeNow(fd int, b []byte) (n int, err error) {
+	if len(b) == 0 {
+		return 0, nil
+	}
+	r, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(r), nil
+}
