@@ -33,8 +33,11 @@ type Config struct {
 	SendBufferBytes int
 	// NotSentLowatBytes sets TCP_NOTSENT_LOWAT; 16 KiB by default, negative leaves it alone.
 	NotSentLowatBytes int
-	// MaxMessageBytes is the largest message a spoke may send; 64 KiB by default.
+	// MaxMessageBytes is the largest message a spoke may send, compressed or not; 64 KiB by default.
 	MaxMessageBytes int
+	// Compress says that permessage-deflate is negotiated with the spokes that offer it. They may then
+	// compress what they send, and be sent compressed frames.
+	Compress bool
 
 	// MaxSpokes bounds the connections; by default what the descriptor limit allows.
 	MaxSpokes int

@@ -58,6 +58,7 @@ const (
 	flagPinged                    // at pingedAt, and nothing read since; the sweep's
 	flagFull                      // one connection too many: told so when its request is there
 	flagFullForIP                 // the same for its address
+	flagCompressed                // compression was negotiated; set before there is a spoke, if at all
 )
 
 func (c *conn) has(flag uint32) bool { return c.flags.Load()&flag != 0 }

@@ -91,6 +91,7 @@ func (c *conn) feed(b []byte) {
 	r := c.reader
 	if r == nil {
 		r = readers.Get().(*codec.MessageReader)
+		r.Inflate = c.Compressed()
 	}
 	err := r.Feed(b, c.server.config.MaxMessageBytes, c.onMessage)
 	if err == nil && r.Idle() {

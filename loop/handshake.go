@@ -59,6 +59,8 @@ type handshaker struct {
 	in  *bufio.Reader
 	out bytes.Buffer
 	rw  *bufio.ReadWriter
+
+	compressed bool // negotiated by shake
 }
 
 var handshakers = sync.Pool{New: func() any {
@@ -85,7 +87,7 @@ func (c *conn) onRequest(head, rest []byte) {
 	}
 	topics, refusal := c.examine(r)
 	if refusal == nil {
-		refusal = h.shake(r)
+		refusal = c.shake(h, r)
 	}
 	if refusal != nil {
 		c.refuse(refusal)
@@ -117,9 +119,9 @@ func (h *handshaker) read(head []byte) (*http.Request, error) {
 	return r, nil
 }
 
-// shake does the handshake on a request that nothing else is wrong with, and leaves the answer in
-// h.out.
-func (h *handshaker) shake(r *http.Request) *refusal {
+// shake does the handshake on a request that nothing else is wrong with, leaves the answer in h.out,
+// and notes what was negotiated.
+func (c *conn) shake(h *handshaker, r *http.Request) *refusal {
 	bad := func(problem string) *refusal {
 		return &refusal{http.StatusBadRequest, problem, RefusedBadRequest}
 	}
@@ -130,13 +132,20 @@ func (h *handshaker) shake(r *http.Request) *refusal {
 	}
 	h.out.Reset()
 	h.rw.Writer.Reset(&h.out)
-	if _, _, _, err := upgradeHandshake.Upgrade(r, h); err != nil {
+	upgrader := upgradeHandshake
+	if h.compressed = false; c.server.config.Compress {
+		upgrader.Negotiate = h.negotiate
+	}
+	if _, _, _, err := upgrader.Upgrade(r, h); err != nil {
 		refusal := bad(err.Error())
 		var rejected *ws.ConnectionRejectedError
 		if errors.As(err, &rejected) && rejected.StatusCode() != 0 {
 			refusal.status = rejected.StatusCode()
 		}
 		return refusal
+	}
+	if h.compressed {
+		c.set(flagCompressed)
 	}
 	return nil
 }
@@ -161,6 +170,9 @@ func beyondLibrary(r *http.Request) (problem string) {
 func (c *conn) upgraded(topics []codec.Pattern, rest []byte) {
 	c.server.config.Hub.InitSpoke(&c.spoke, c)
 	c.set(flagSpoke)
+	if c.has(flagCompressed) {
+		c.spoke.TakeCompressed()
+	}
 	if err := c.spoke.Attach(topics...); err != nil {
 		c.set(flagDeaf)
 		c.Close(codec.CloseGoingAway, err.Error())
@@ -328,7 +340,7 @@ func (s *Server) takeOver(c *conn, w http.ResponseWriter, r *http.Request) *refu
 	h := handshakers.Get().(*handshaker)
 	defer handshakers.Put(h)
 	if refusal == nil {
-		refusal = h.shake(r)
+		refusal = c.shake(h, r)
 	}
 	if refusal != nil {
 		return refusal
