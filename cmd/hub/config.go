@@ -36,6 +36,9 @@ type config struct {
 	ping, pongTimeout      time.Duration
 	closeTimeout           time.Duration
 	origins                []string
+	compress               bool
+	compressMin            int64
+	compressLevel          int
 	subscribe, frames      string
 	relay                  string
 	drainTimeout           time.Duration
@@ -61,7 +64,7 @@ func serveFlags(c *config) *flags {
 		notSentLowat: 16 << 10, readBuffer: 64 << 10, maxMessage: 64 << 10,
 		handshakeTimeout: 5 * time.Second, ping: 25 * time.Second, pongTimeout: 10 * time.Second,
 		closeTimeout: 5 * time.Second, drainTimeout: 30 * time.Second,
-		subscribe: "all", frames: "text", relay: "off", logFormat: "text",
+		compressMin: 512, compressLevel: 3, subscribe: "all", frames: "text", relay: "off", logFormat: "text",
 	}
 	const day = 24 * time.Hour
 	const moment = 10 * time.Millisecond
@@ -93,6 +96,9 @@ func serveFlags(c *config) *flags {
 	add(f, &c.pongTimeout, "pong-timeout", "further silence after which it is closed", duration(moment, day), showDuration)
 	add(f, &c.closeTimeout, "close-timeout", "time for a closing handshake", duration(moment, day), showDuration)
 	add(f, &c.origins, "origins", "browser origins that may connect beside the hub's own, as in https://example.com,https://*.example.org; * for any", parseList, showList)
+	addSwitch(f, &c.compress, "compress", "negotiate permessage-deflate, without context takeover, with spokes that offer it")
+	add(f, &c.compressMin, "compress-min", "with --compress, the shortest event that is sent compressed", size(0, 1<<30), showSize)
+	add(f, &c.compressLevel, "compress-level", "with --compress, from 1 (fast) to 9 (small)", number(codec.MinDeflateLevel, codec.MaxDeflateLevel), strconv.Itoa)
 	add(f, &c.subscribe, "subscribe", "what a spoke gets before it subscribes to anything: all, or with explicit nothing", oneOf("all", "explicit"), showText)
 	add(f, &c.frames, "frames", "kind of WebSocket messages that the hub sends: text or binary", oneOf("text", "binary"), showText)
 	add(f, &c.relay, "relay", "where events from spokes go beside the listeners: off, or others for all other spokes", oneOf("off", "others"), showText)
@@ -138,6 +144,18 @@ func (c *config) fanout(logger *slog.Logger) fanout.Config {
 	}
 }
 
+// deflater compresses what goes to the spokes that negotiated it; nil without --compress.
+func (c *config) deflater() *codec.Deflater {
+	if !c.compress {
+		return nil
+	}
+	d, err := codec.NewDeflater(c.compressLevel, int(c.compressMin))
+	if err != nil {
+		panic("the parser of --compress-level has let through: " + err.Error())
+	}
+	return d
+}
+
 func (c *config) loop(hub *fanout.Hub, logger *slog.Logger) loop.Config {
 	lowat := int(c.notSentLowat)
 	if lowat == 0 {
@@ -146,7 +164,7 @@ func (c *config) loop(hub *fanout.Hub, logger *slog.Logger) loop.Config {
 	return loop.Config{
 		Hub: hub, Path: c.path, Origins: c.origins, Pollers: c.pollers,
 		ReadBufferBytes: int(c.readBuffer), SendBufferBytes: int(c.sndbuf), NotSentLowatBytes: lowat,
-		MaxMessageBytes: int(c.maxMessage), MaxSpokes: c.maxSpokes, MaxSpokesPerIP: c.maxPerIP,
+		MaxMessageBytes: int(c.maxMessage), MaxSpokes: c.maxSpokes, MaxSpokesPerIP: c.maxPerIP, Compress: c.compress,
 		HandshakeTimeout: c.handshakeTimeout, Ping: c.ping, PongTimeout: c.pongTimeout,
 		CloseTimeout: c.closeTimeout, DrainTimeout: c.drainTimeout, Logger: logger,
 	}

@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/alkdev/hub/codec"
 	"github.com/alkdev/hub/fanout"
 )
 
@@ -40,6 +41,25 @@ func TestFlagsAreRead(t *testing.T) {
 	require.Equal(t, 90*time.Second, c.ping)
 	require.EqualValues(t, 4321, c.slowCloseCode)
 	require.Equal(t, []string{"https://a.example", "https://b.example"}, c.origins)
+}
+
+func TestCompressionIsOffByDefault(t *testing.T) {
+	c, err := parseServe(t, "--compress-level=9")
+	require.NoError(t, err)
+	require.Nil(t, c.deflater())
+	require.False(t, c.loop(nil, nil).Compress)
+	c, err = parseServe(t, "--compress")
+	require.NoError(t, err)
+	require.True(t, c.loop(nil, nil).Compress)
+	frame := func(length int) *codec.Frame {
+		e, err := codec.NewEnvelope("tick", "1", strings.Repeat("x", length))
+		require.NoError(t, err)
+		f, err := codec.NewFrame(e, codec.Text)
+		require.NoError(t, err)
+		return f
+	}
+	require.Nil(t, frame(400).Compressed(c.deflater()), "below --compress-min")
+	require.NotNil(t, frame(600).Compressed(c.deflater()))
 }
 
 func TestEveryFlagHasAnEnvironmentTwinThatFlagsOverrule(t *testing.T) {
@@ -83,6 +103,8 @@ func TestMistakesNameWhatIsAllowed(t *testing.T) {
 		{"--listen=8080", "is not an address, addresses look like"},
 		{"--path=ws", "it begins with /"},
 		{"--path=/readyz", "is not /readyz"},
+		{"--compress-level=0", "is not a number from 1 to 9"},
+		{"--compress-min=-1", "is not a size from 0"},
 		{"--frames=jpeg", "is not one of text, binary"},
 		{"--log-level=loud", "is not one of debug, info, warn, error"},
 		{"--pprof=perhaps", "is neither true nor false"},
