@@ -307,6 +307,62 @@ func TestForeignClientsCompressWhatTheySend(t *testing.T) {
 	}
 }
 
+// One event goes to all: compressed to those that negotiated it, the same to the others.
+func TestForeignClientsReadWhatTheHubCompresses(t *testing.T) {
+	d, err := codec.NewDeflater(3, 512)
+	require.NoError(t, err)
+	_, h, address := startServer(t, fanout.Config{Deflater: d}, Config{Compress: true})
+	type reader struct {
+		c    *websocket.Conn
+		read *atomic.Int64
+		off  bool
+	}
+	var readers []reader
+	for _, mode := range []websocket.CompressionMode{
+		websocket.CompressionNoContextTakeover, websocket.CompressionContextTakeover, websocket.CompressionDisabled,
+	} {
+		ctx, cancel := context.WithTimeout(t.Context(), patience)
+		defer cancel()
+		var bytes atomic.Int64
+		transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			c, err := new(net.Dialer).DialContext(ctx, network, addr)
+			return readCounter{c, &bytes}, err
+		}}
+		c, _, err := websocket.Dial(ctx, "ws://"+address+"/ws", &websocket.DialOptions{
+			CompressionMode: mode, HTTPClient: &http.Client{Transport: transport},
+		})
+		require.NoError(t, err)
+		defer c.CloseNow()
+		c.SetReadLimit(1 << 20)
+		require.Equal(t, codec.TypeWelcome, read(t, c).Type)
+		readers = append(readers, reader{c, &bytes, mode == websocket.CompressionDisabled})
+	}
+	want := []codec.Envelope{event("tick", "1", 10), event("tick", "2", 20_000), event("tick", "3", 600), event("tick", "4", 150_000)}
+	total := 0
+	for _, e := range want {
+		total += len(e.Payload)
+		dispatch(t, h, e)
+	}
+	for _, r := range readers {
+		for _, e := range want {
+			require.Equal(t, e, read(t, r.c))
+		}
+		require.Equal(t, r.off, r.read.Load() > int64(total)/4, "%d of %d bytes were read", r.read.Load(), total)
+	}
+}
+
+// readCounter counts what is read.
+type readCounter struct {
+	net.Conn
+	read *atomic.Int64
+}
+
+func (c readCounter) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.read.Add(int64(n))
+	return n, err
+}
+
 func TestIdleConnectionHoldsNothingForCompression(t *testing.T) {
 	s, h, address := startServer(t, fanout.Config{}, Config{Compress: true})
 	got := listen(t, h)

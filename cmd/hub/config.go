@@ -140,7 +140,7 @@ func (c *config) fanout(logger *slog.Logger) fanout.Config {
 		Node: c.node, Shards: c.shards,
 		Limits: fanout.Limits{SpokeBytes: c.spokeBuffer, SpokeLag: c.spokeLag, TotalBytes: c.totalBuffer},
 		Policy: policy, PolicyFor: c.slowFor, SlowCloseCode: c.slowCloseCode, CloseTimeout: c.closeTimeout,
-		Explicit: c.subscribe == "explicit", Opcode: opcode, BadEnvelopesPerMin: c.badEnvelopes, Logger: logger,
+		Explicit: c.subscribe == "explicit", Opcode: opcode, BadEnvelopesPerMin: c.badEnvelopes, Deflater: c.deflater(), Logger: logger,
 	}
 }
 
