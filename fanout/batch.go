@@ -60,7 +60,7 @@ func (h *Hub) newBatch(events []codec.Envelope) ([]*item, error) {
 			return nil, &BatchError{i, err}
 		}
 		items[i] = it
-		total += it.len()
+		total += it.memory()
 	}
 	if total > limit {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d fit", ErrBatchTooLarge, total, limit)

@@ -31,7 +31,7 @@ func TestBatchKeepsItsOrder(t *testing.T) {
 }
 
 func TestBatchIsAllOrNothing(t *testing.T) {
-	h := newHub(t, Config{Limits: Limits{SpokeBytes: 1000, TotalBytes: 3000}})
+	h := newHub(t, Config{Limits: Limits{SpokeBytes: 1000, TotalBytes: 3000 + 3*itemBytes}})
 	s, k := connect(t, h)
 	good := event("tick", "", 10)
 	for _, test := range []struct {
@@ -63,7 +63,7 @@ func TestBatchIsAllOrNothing(t *testing.T) {
 }
 
 func TestBatchWithoutRoomIsForLater(t *testing.T) {
-	h := newHub(t, Config{Shards: 1, Limits: Limits{SpokeBytes: 1000, TotalBytes: 3000}})
+	h := newHub(t, Config{Shards: 1, Limits: Limits{SpokeBytes: 1000, TotalBytes: 3000 + 3*itemBytes}})
 	s, k := connect(t, h)
 	large := event("tick", "", 900)
 	var errs []error

@@ -145,7 +145,7 @@ func TestSpokesAreFoundByID(t *testing.T) {
 }
 
 func TestMoreThanTheHubCanWriteIsRefused(t *testing.T) {
-	h := newHub(t, Config{Shards: 2, Limits: Limits{TotalBytes: 1000}})
+	h := newHub(t, Config{Shards: 2, Limits: Limits{TotalBytes: 10 * (100 + itemBytes)}})
 	a, ka := connect(t, h)
 	_, kb := connect(t, h, "a:*")
 	h.Flush()
@@ -153,7 +153,7 @@ func TestMoreThanTheHubCanWriteIsRefused(t *testing.T) {
 	for i := range 10 {
 		require.Equal(t, 2, dispatch(t, h, sized(t, "a:1", i, 100)))
 	}
-	require.EqualValues(t, 1000, h.Stats().PendingBytes)
+	require.EqualValues(t, 10*(100+itemBytes), h.Stats().PendingBytes)
 	for _, refused := range []func() (Receipt, error){
 		func() (Receipt, error) { return h.Dispatch(sized(t, "a:2", 1, 50)) },
 		func() (Receipt, error) { return a.Dispatch(sized(t, "a:2", 1, 50)) },

@@ -244,8 +244,8 @@ func (h *Hub) reservedItem(e codec.Envelope) *item {
 
 // reserve counts it as waiting for its first pass, once for the caller, if there is room.
 func (h *Hub) reserve(it *item) error {
-	if h.pendingBytes.Add(it.len()) > h.config.Limits.TotalBytes {
-		h.pendingBytes.Add(-it.len())
+	if h.pendingBytes.Add(it.memory()) > h.config.Limits.TotalBytes {
+		h.pendingBytes.Add(-it.memory())
 		return ErrOverloaded
 	}
 	it.pending.Store(1)
@@ -255,7 +255,7 @@ func (h *Hub) reserve(it *item) error {
 // passed counts off one of those that it waited for.
 func (h *Hub) passed(it *item) {
 	if !it.reserved && it.pending.Add(-1) == 0 {
-		h.pendingBytes.Add(-it.len())
+		h.pendingBytes.Add(-it.memory())
 	}
 }
 

@@ -23,7 +23,14 @@ type item struct {
 	isGap bool
 }
 
+// itemBytes is what an event takes beside its bytes: the item, the frame and its topic, references in
+// queues. Without it a flood of small events would hold ten times the memory that it counts for.
+const itemBytes = 256
+
 func (it *item) len() int64 { return int64(it.frame.Len()) }
+
+// memory is what it counts for in the hub's total.
+func (it *item) memory() int64 { return it.len() + itemBytes }
 
 // event reports whether the limits and the count of deliveries are about it.
 func (it *item) event() bool { return !it.reserved && !it.isGap }

@@ -178,7 +178,7 @@ func TestTotalLimitShedsTheLargestQueueOfAllShards(t *testing.T) {
 	} {
 		t.Run(test.policy.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				h := newHub(t, Config{Shards: 3, Policy: test.policy, Limits: Limits{TotalBytes: 1000}})
+				h := newHub(t, Config{Shards: 3, Policy: test.policy, Limits: Limits{TotalBytes: 10 * (100 + itemBytes)}})
 				large, kl := stall(t, h)
 				small, _ := stall(t, h)
 				third, _ := stall(t, h)
@@ -188,7 +188,7 @@ func TestTotalLimitShedsTheLargestQueueOfAllShards(t *testing.T) {
 					require.NoError(t, err)
 				}
 				synctest.Wait()
-				require.EqualValues(t, 1000, h.Stats().HeldBytes)
+				require.EqualValues(t, 10*(100+itemBytes), h.Stats().HeldBytes)
 				require.Zero(t, sum(h.Stats().Dropped))
 				_, err := small.Dispatch(sized(t, "o:1", 1, 100)) // over the total, though it has little
 				require.NoError(t, err)
@@ -207,7 +207,7 @@ func TestTotalLimitShedsTheLargestQueueOfAllShards(t *testing.T) {
 
 func TestTotalLimitShedsNoMoreThanItMust(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, Config{Shards: 1, Policy: DropOldest, Limits: Limits{TotalBytes: 1500}})
+		h := newHub(t, Config{Shards: 1, Policy: DropOldest, Limits: Limits{TotalBytes: 15 * (100 + itemBytes)}})
 		var spokes []*Spoke
 		for _, n := range []int{6, 5, 5} {
 			s, _ := stall(t, h)
@@ -226,7 +226,7 @@ func TestTotalLimitShedsNoMoreThanItMust(t *testing.T) {
 
 func TestTotalLimitClosesTheLargestUnderDisconnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, Config{Shards: 2, Limits: Limits{TotalBytes: 500}})
+		h := newHub(t, Config{Shards: 2, Limits: Limits{TotalBytes: 5 * (100 + itemBytes)}})
 		large, kl := stall(t, h)
 		small, ks := stall(t, h)
 		for _, s := range []*Spoke{small, small, large, large, large, small} {
@@ -241,21 +241,21 @@ func TestTotalLimitClosesTheLargestUnderDisconnect(t *testing.T) {
 			require.Equal(t, codec.CloseSlow, code)
 			require.Equal(t, "slow: queued=300 age=0s", reason)
 		}
-		require.EqualValues(t, 300, h.Stats().HeldBytes)
+		require.EqualValues(t, 3*(100+itemBytes), h.Stats().HeldBytes)
 		require.EqualValues(t, 1, h.Stats().Disconnected[OverTotalBytes])
 	})
 }
 
 func TestTotalLimitCountsSharedFramesOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		h := newHub(t, Config{Shards: 2, Limits: Limits{TotalBytes: 500}})
+		h := newHub(t, Config{Shards: 2, Limits: Limits{TotalBytes: 5 * (100 + itemBytes)}})
 		for range 20 {
 			stall(t, h)
 		}
 		send(t, h, "d1 d2 d3 d4 d5")
 		synctest.Wait()
 		s := h.Stats()
-		require.EqualValues(t, 500, s.HeldBytes)
+		require.EqualValues(t, 5*(100+itemBytes), s.HeldBytes)
 		require.EqualValues(t, 20*500, s.QueuedBytes)
 		require.Equal(t, 20, s.QueuedSpokes)
 		require.Zero(t, sum(s.Dropped))
@@ -266,9 +266,10 @@ func TestNobodyPaysForTheTotalBeforeTheLargest(t *testing.T) {
 	for seed := range uint64(8) {
 		t.Run(fmt.Sprint("seed=", seed), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
+				const total = 20000 + 120*itemBytes
 				rng := rand.New(rand.NewPCG(seed, 2))
 				h := newHub(t, Config{
-					Shards: 1 + rng.IntN(4), Policy: DropOldest, Limits: Limits{SpokeBytes: 4000, TotalBytes: 20000},
+					Shards: 1 + rng.IntN(4), Policy: DropOldest, Limits: Limits{SpokeBytes: 4000, TotalBytes: total},
 				})
 				spokes := make([]*Spoke, 30)
 				before := make(map[string]SpokeInfo)
@@ -295,7 +296,7 @@ func TestNobodyPaysForTheTotalBeforeTheLargest(t *testing.T) {
 						before[now.ID] = now
 					})
 					require.LessOrEqual(t, others, payers, "who kept all had more queued than one who did not")
-					require.LessOrEqual(t, h.Stats().HeldBytes, int64(20000))
+					require.LessOrEqual(t, h.Stats().HeldBytes, int64(total))
 				}
 				require.NotZero(t, h.Stats().Dropped[OverTotalBytes])
 			})

@@ -119,7 +119,7 @@ func (o *outbox) push(it *item) {
 		o.reservedBytes += o.lenOf(it)
 	} else {
 		if it.queues.Add(1) == 1 {
-			o.held.Add(it.len())
+			o.held.Add(it.memory())
 		}
 		o.events++
 		o.byPolicy[it.policy]++
@@ -136,7 +136,7 @@ func (o *outbox) release(it *item, unsent int64) {
 		o.reservedBytes -= o.lenOf(it)
 	} else {
 		if it.queues.Add(-1) == 0 {
-			o.held.Add(-it.len())
+			o.held.Add(-it.memory())
 		}
 		o.events--
 		o.byPolicy[it.policy]--

@@ -45,8 +45,8 @@ type Limits struct {
 	SpokeBytes int64
 	// SpokeLag is how old the oldest event queued for a spoke may become; 0 sets no limit.
 	SpokeLag time.Duration
-	// TotalBytes is what the queued frames of the whole hub may hold, each counted once. The same
-	// bound holds for what is dispatched and not yet given to the spokes.
+	// TotalBytes is what the queued frames of the whole hub may hold, each counted once, with 256
+	// bytes for what an event takes beside its frame. The same bound holds for what is dispatched and not yet given to the spokes.
 	TotalBytes int64
 }
 

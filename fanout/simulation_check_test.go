@@ -88,7 +88,7 @@ func (sim *simulation) checkBooks() {
 		for _, i := range m.queue {
 			if e := m.offered[i].uncompressed(); !held[e] { // the hub holds both as one
 				held[e] = true
-				heldBytes += e.len()
+				heldBytes += e.len() + itemBytes
 			}
 		}
 	}

@@ -68,7 +68,7 @@ func newSimulation(t *testing.T, seed uint64, total int64) *simulation {
 	if sim.large {
 		c.Limits.SpokeBytes = int64(150+sim.rng.IntN(100)) << 10
 	}
-	c.Limits.TotalBytes = total * c.Limits.SpokeBytes
+	c.Limits.TotalBytes = total * (c.Limits.SpokeBytes + 10*itemBytes)
 	if sim.rng.IntN(2) == 0 {
 		c.Limits.SpokeLag = time.Duration(2+sim.rng.IntN(8)) * tick
 	}

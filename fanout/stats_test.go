@@ -83,7 +83,7 @@ func TestStatsCountWhatHappened(t *testing.T) {
 		require.EqualValues(t, 5, s.Deliveries)
 		require.EqualValues(t, 2, s.Dropped[OverSpokeBytes])
 		require.EqualValues(t, 300, s.QueuedBytes)
-		require.EqualValues(t, 300, s.HeldBytes)
+		require.EqualValues(t, 3*(100+itemBytes), s.HeldBytes)
 		require.EqualValues(t, 1, s.QueuedSpokes)
 		require.EqualValues(t, 2, s.InFlightBytes)
 
