@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -67,6 +68,21 @@ func (h *hub) publish(t *testing.T, body string) (matched int) {
 	var result struct{ Matched int }
 	require.NoError(t, json.Unmarshal(answer, &result))
 	return result.Matched
+}
+
+// metric returns the value of a metric without labels.
+func (h *hub) metric(t *testing.T, name string) int {
+	t.Helper()
+	resp, err := http.Get(h.admin + "/metrics")
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	m := regexp.MustCompile(`(?m)^` + name + ` (\S+)$`).FindSubmatch(body)
+	require.NotNil(t, m, "no %s in %s", name, body)
+	value, err := strconv.ParseFloat(string(m[1]), 64)
+	require.NoError(t, err)
+	return int(value)
 }
 
 // waitForAge waits until the one spoke there is has been connected for so long.
@@ -209,9 +225,20 @@ var spokes = map[string]func(t *testing.T, hubURL string) <-chan said{
 }
 
 func TestForeignSpokesTalkToTheHub(t *testing.T) {
+	talk(t, func(delivered int) bool { return delivered > 140_000 })
+}
+
+// All three offer compression by themselves.
+func TestForeignSpokesTalkToTheHubCompressed(t *testing.T) {
+	talk(t, func(delivered int) bool { return delivered < 60_000 }, "--compress", "--compress-min", "1KiB")
+}
+
+// talk runs the whole conversation. expected says whether the hub should have written so many bytes for
+// some 142,000 bytes of frames, 100,000 of them one letter.
+func talk(t *testing.T, expected func(delivered int) bool, flags ...string) {
 	for name, start := range spokes {
 		t.Run(name, func(t *testing.T) {
-			h := startHub(t, "--origins", "*", "--ping", "200ms", "--pong-timeout", "5s")
+			h := startHub(t, append(flags, "--origins", "*", "--ping", "200ms", "--pong-timeout", "5s")...)
 			records := h.listen(t)
 			out := start(t, h.spokes)
 			require.Equal(t, "hub.v1", expect(t, out, "protocol"))
@@ -235,6 +262,7 @@ func TestForeignSpokesTalkToTheHub(t *testing.T) {
 			}
 			require.Equal(t, 1, h.publish(t, `{"type":"large","payload":"`+strings.Repeat("y", 100000)+`"}`))
 			require.Len(t, expect(t, out, "large"), 100000)
+			require.Eventually(t, func() bool { return expected(h.metric(t, "hub_delivered_bytes_total")) }, patience, 50*time.Millisecond)
 			h.waitForAge(t, time.Second) // several pings, which the spoke answers or is closed for
 			require.Equal(t, 1, h.publish(t, `{"type":"bye"}`))
 			require.Equal(t, "3001 enough", expect(t, out, "close"))
