@@ -288,7 +288,7 @@ func (s *Spoke) Attach(topics ...codec.Pattern) error {
 	if n := len(topics); n > MaxTopics {
 		return tooManyTopics(n)
 	}
-	s.joinedS = uint32(h.now() / int64(time.Second))
+	s.joined = uint32(h.now() / int64(joinedUnit))
 	if !s.shard.join(s, topics, func() *item {
 		return h.reservedItem(codec.Control(codec.TypeWelcome, "", codec.Welcome{Spoke: s.ID(), Node: h.config.Node}))
 	}) {

@@ -45,7 +45,7 @@ func (s *Spoke) receiveReserved(e codec.Envelope) {
 	}
 	patterns, err := codec.ParseTopics(e)
 	if err != nil {
-		s.refuse(e.ID, codec.CodeBadTopic, err.Error())
+		s.refuse(e.ID, codec.CodeBadTopic, codec.Problem(err))
 		return
 	}
 	if e.Type == codec.TypeSubscribe {
@@ -54,7 +54,7 @@ func (s *Spoke) receiveReserved(e codec.Envelope) {
 		s.Unsubscribe(patterns...)
 	}
 	if err != nil {
-		s.refuse(e.ID, codec.CodeTooMany, err.Error())
+		s.refuse(e.ID, codec.CodeTooMany, codec.Problem(err))
 		return
 	}
 	topics := codec.Topics{Topics: make([]string, len(patterns))}

@@ -27,9 +27,9 @@ type Spoke struct {
 	subs  *subscriptions
 
 	// Set by Attach, read-only afterwards.
-	id      uint64
-	shard   *shard
-	joinedS uint32 // seconds after the hub began
+	id     uint64
+	shard  *shard
+	joined uint32 // joinedUnits after the hub began, modulo 497 days
 
 	// The goroutine that reads the connection.
 	badSinceS uint32 // beginning of the minute in which bad envelopes are counted
@@ -214,12 +214,15 @@ type SpokeInfo struct {
 	Conflated   uint64        `json:"conflated"`
 }
 
+const joinedUnit = 10 * time.Millisecond
+
 // info is called on the shard's goroutine.
 func (s *Spoke) info(now int64) SpokeInfo {
 	h := s.shard.hub
+	age := time.Duration(uint32(now/int64(joinedUnit))-s.joined) * joinedUnit
 	i := SpokeInfo{
 		ID: s.ID(), Remote: s.Remote(),
-		ConnectedAt: h.began.Add(time.Duration(s.joinedS) * time.Second),
+		ConnectedAt: h.began.Add(time.Duration(now) - age),
 		Offered:     s.tally.offered, Delivered: s.tally.delivered,
 		Dropped: s.tally.losses().dropped, Conflated: s.tally.losses().conflated,
 	}

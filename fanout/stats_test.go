@@ -93,6 +93,7 @@ func TestStatsCountWhatHappened(t *testing.T) {
 			ID: stalled.ID(), Remote: "192.0.2.1:1234", ConnectedAt: i.ConnectedAt, Topics: []string{}, Everything: true,
 			Queued: 300, InFlight: 2, Age: time.Second, Offered: 5, QueuedCount: 3, Dropped: 2,
 		}, i)
+		require.WithinDuration(t, time.Now().Add(-time.Second), i.ConnectedAt, joinedUnit)
 		k.resume()
 		synctest.Wait()
 		s = h.Stats()

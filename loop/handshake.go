@@ -142,6 +142,12 @@ func (c *conn) shake(h *handshaker, r *http.Request) *refusal {
 		if errors.As(err, &rejected) && rejected.StatusCode() != 0 {
 			refusal.status = rejected.StatusCode()
 		}
+		switch refusal.status {
+		case http.StatusMethodNotAllowed:
+			refusal.problem = "method " + r.Method + ", a WebSocket is opened with GET"
+		case http.StatusUpgradeRequired:
+			refusal.problem = "Sec-WebSocket-Version must be 13"
+		}
 		return refusal
 	}
 	if h.compressed {
@@ -214,7 +220,7 @@ func (c *conn) examine(r *http.Request) ([]codec.Pattern, *refusal) {
 	for _, name := range query["topic"] {
 		p, err := codec.ParsePattern(name)
 		if err != nil {
-			return nil, &refusal{http.StatusBadRequest, err.Error(), RefusedBadRequest}
+			return nil, &refusal{http.StatusBadRequest, codec.Problem(err), RefusedBadRequest}
 		}
 		topics = append(topics, p)
 	}

@@ -74,6 +74,10 @@ func (s *Server) trackListener(ln net.Listener) bool {
 // drainPace is the least time between two spokes that are sent away, for hubs with few of them.
 const drainPace = 5 * time.Millisecond
 
+// reconnectAfter is the least time after which a spoke is asked to come back: before, it would mostly
+// find this same hub going away.
+const reconnectAfter = time.Second
+
 // Shutdown drains the server. Readiness fails at once, and new connections are refused. Then each
 // spoke gets __drain with a time of its own at which to reconnect, and is closed with 1001 behind
 // what was dispatched before; this is spread over four fifths of Config.DrainTimeout, less for few
@@ -113,7 +117,7 @@ func (s *Server) sendAway(ctx context.Context) {
 			}
 		}
 		// They leave one after the other; coming back at twice the distance keeps them apart.
-		c.sendAway(slot)
+		c.sendAway(slot + reconnectAfter)
 	}
 }
 
@@ -135,7 +139,7 @@ func (s *Server) waitForSpokes(ctx context.Context) error {
 		s.conns.each(func(c *conn) {
 			switch {
 			case c.has(flagUpgraded):
-				c.sendAway(0)
+				c.sendAway(reconnectAfter)
 				left++
 			case c.has(flagReading): // may be just about to become one
 				left++

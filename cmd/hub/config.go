@@ -95,7 +95,7 @@ func serveFlags(c *config) *flags {
 	add(f, &c.ping, "ping", "silence after which a spoke is pinged", duration(moment, day), showDuration)
 	add(f, &c.pongTimeout, "pong-timeout", "further silence after which it is closed", duration(moment, day), showDuration)
 	add(f, &c.closeTimeout, "close-timeout", "time for a closing handshake", duration(moment, day), showDuration)
-	add(f, &c.origins, "origins", "browser origins that may connect beside the hub's own, as in https://example.com,https://*.example.org; * for any", parseList, showList)
+	add(f, &c.origins, "origins", "browser origins that may connect beside the hub's own, as in https://example.com,https://*.example.org; * for any", parseOrigins, showList)
 	addSwitch(f, &c.compress, "compress", "negotiate permessage-deflate, without context takeover, with spokes that offer it")
 	add(f, &c.compressMin, "compress-min", "with --compress, the shortest event that is sent compressed", size(0, 1<<30), showSize)
 	add(f, &c.compressLevel, "compress-level", "with --compress, from 1 (fast) to 9 (small)", number(codec.MinDeflateLevel, codec.MaxDeflateLevel), strconv.Itoa)

@@ -102,6 +102,8 @@ func TestMistakesNameWhatIsAllowed(t *testing.T) {
 		{"--slow-close-code=1006", "is not a close code that may be sent"},
 		{"--listen=8080", "is not an address, addresses look like"},
 		{"--path=ws", "it begins with /"},
+		{"--origins=https://a.example,b.example", "\"b.example\" is not an origin"},
+		{"--origins=https://a.example/path", "is not an origin"},
 		{"--path=/readyz", "is not /readyz"},
 		{"--compress-level=0", "is not a number from 1 to 9"},
 		{"--compress-min=-1", "is not a size from 0"},

@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"strings"
+	"syscall"
 
 	"github.com/bytedance/sonic"
 
@@ -69,8 +71,11 @@ func (p *publisher) one(args []string) error {
 		e.Payload = []byte(args[1])
 	}
 	line, err := codec.AppendEnvelope(nil, e)
+	if err != nil && strings.Contains(err.Error(), "payload") {
+		err = fmt.Errorf("%w (the payload is JSON: a text needs its double quotes)", err)
+	}
 	if err != nil {
-		return &usageError{fmt.Errorf("%w (the payload is JSON: a text needs its double quotes)", err)}
+		return &usageError{err}
 	}
 	return p.post(append(line, '\n'), 1)
 }
@@ -138,6 +143,9 @@ func (p *publisher) post(body []byte, lines int) error {
 		req.Header.Set("Authorization", "Bearer "+p.token)
 	}
 	resp, err := http.DefaultClient.Do(req)
+	if errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("nothing listens at %s: is the hub running, and is this its --admin address? (%w)", p.address, syscall.ECONNREFUSED)
+	}
 	if err != nil {
 		return err
 	}
@@ -159,7 +167,7 @@ func (p *publisher) post(body []byte, lines int) error {
 	case result.Error != nil:
 		return fmt.Errorf("the hub says %s: %s", resp.Status, result.Error.Message)
 	case resp.StatusCode != http.StatusOK || err != nil:
-		return fmt.Errorf("the hub says %s: %s", resp.Status, bytes.TrimSpace(answer))
+		return fmt.Errorf("%s says %s: %s (--url wants the hub's --admin address)", p.address, resp.Status, bytes.TrimSpace(answer))
 	}
 	p.accepted += result.Accepted
 	p.matched += result.Matched

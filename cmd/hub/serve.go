@@ -73,7 +73,7 @@ func runHub(ctx context.Context, c *config, logger *slog.Logger, started func(sp
 	}()
 	ln, err := loop.Listen(c.listen)
 	if err != nil {
-		return err
+		return fmt.Errorf("--listen %s: %w", c.listen, cause(err))
 	}
 	operator, adminLn, err := c.startAdmin(hub, server, logger)
 	if err != nil {
@@ -112,6 +112,15 @@ func runHub(ctx context.Context, c *config, logger *slog.Logger, started func(sp
 	return nil
 }
 
+// cause returns what the system said, without the address that the flag has already named.
+func cause(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return op.Err
+	}
+	return err
+}
+
 // startAdmin returns the operator's side and its listener, both nil if it is off.
 func (c *config) startAdmin(hub *fanout.Hub, server *loop.Server, logger *slog.Logger) (*admin.Server, net.Listener, error) {
 	if c.admin == "off" {
@@ -119,7 +128,7 @@ func (c *config) startAdmin(hub *fanout.Hub, server *loop.Server, logger *slog.L
 	}
 	ln, err := net.Listen("tcp", c.admin)
 	if err != nil {
-		return nil, nil, fmt.Errorf("admin: %w", err)
+		return nil, nil, fmt.Errorf("--admin %s: %w", c.admin, cause(err))
 	}
 	operator, err := admin.New(c.adminConfig(hub, server, logger))
 	if err != nil {
@@ -135,9 +144,9 @@ func relay(hub *fanout.Hub, s *fanout.Spoke, e codec.Envelope) {
 	switch {
 	case err == nil, errors.Is(err, fanout.ErrClosed):
 	case errors.Is(err, fanout.ErrOverloaded):
-		s.Refuse(e.ID, codec.CodeOverloaded, err.Error())
+		s.Refuse(e.ID, codec.CodeOverloaded, codec.Problem(err))
 	default:
-		s.Refuse(e.ID, codec.CodeTooLarge, err.Error())
+		s.Refuse(e.ID, codec.CodeTooLarge, codec.Problem(err))
 	}
 }
 

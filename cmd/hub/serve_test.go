@@ -203,3 +203,17 @@ func TestDrainUnderLoadLosesNothingThatWasAccepted(t *testing.T) {
 		require.Equal(t, record{events: accepted, drains: 1}, r, "spoke %d", i)
 	}
 }
+
+func TestOccupiedPortIsSaidWithItsFlag(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer ln.Close()
+	taken := ln.Addr().String()
+	for _, args := range [][]string{{"--listen", taken, "--admin", "off"}, {"--listen", "127.0.0.1:0", "--admin", taken}} {
+		c, err := parseServe(t, args...)
+		require.NoError(t, err)
+		err = runHub(t.Context(), &c, slog.New(slog.DiscardHandler), nil)
+		require.ErrorContains(t, err, taken+": bind: address already in use")
+		require.ErrorContains(t, err, "--")
+	}
+}

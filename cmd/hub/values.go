@@ -124,6 +124,18 @@ func parseList(s string) ([]string, error) {
 	return list, nil
 }
 
+// parseOrigins reads browser origins with commas between them.
+func parseOrigins(s string) ([]string, error) {
+	origins, _ := parseList(s)
+	for _, o := range origins {
+		scheme, host, ok := strings.Cut(o, "://")
+		if o != "*" && (!ok || scheme == "" || host == "" || strings.Contains(host, "/")) {
+			return nil, fmt.Errorf("%q is not an origin, origins look like https://example.com, without a path, or *", o)
+		}
+	}
+	return origins, nil
+}
+
 // parseAddresses reads IP addresses with commas between them.
 func parseAddresses(s string) ([]netip.Addr, error) {
 	var addresses []netip.Addr
