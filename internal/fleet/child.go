@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Child is a process of this binary in another role. It ends when its standard input does.
+// Child is a process, as a rule of this binary in another role. It ends when its standard input does.
 type Child struct {
 	cmd     *exec.Cmd
 	in      io.Closer
@@ -27,6 +27,12 @@ func Start(b testing.TB, name string, files ...*os.File) *Child {
 	b.Helper()
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), role+"="+name)
+	return StartCommand(b, cmd, files...)
+}
+
+// StartCommand is Start for another program, which does what Obey does.
+func StartCommand(b testing.TB, cmd *exec.Cmd, files ...*os.File) *Child {
+	b.Helper()
 	cmd.Stderr = os.Stderr
 	cmd.ExtraFiles = files
 	in, err := cmd.StdinPipe()
