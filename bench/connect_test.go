@@ -6,35 +6,38 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/alkdev/hub/internal/fleet"
 )
 
 // BenchmarkConnect connects spokes, some at a time, and disconnects them between iterations. The
 // latencies are from connect(2) to the welcome.
 func BenchmarkConnect(b *testing.B) {
+	const atOnce = 128
 	spokes := 5000
 	if testing.Short() {
 		spokes = 1000
 	}
-	b.Run(fmt.Sprintf("spokes=%d/at-once=%d", spokes, handshakesAtOnce), func(b *testing.B) {
+	b.Run(fmt.Sprintf("spokes=%d/at-once=%d", spokes, atOnce), func(b *testing.B) {
 		b.ReportAllocs()
-		defer leaveClientsTheirCore()()
+		defer fleet.LeaveClientsTheirCore()()
 		h := startHub(b, configWith(0))
-		f := launch(b, false)
+		f := fleet.Launch(b)
 		var elapsed, hub, clients time.Duration
 		var p50, p99 time.Duration
 		for b.Loop() {
-			hubBefore := selfCPU()
-			idle, err := f.do(command{Op: opDisconnect})
+			hubBefore := fleet.SelfCPU()
+			idle, err := f.Disconnect()
 			require.NoError(b, err)
-			r, err := f.connect(h.address, spokes, 0, 0)
-			require.NoError(b, err)
+			r := h.connect(b, f, fleet.Clients{Reading: spokes, AtOnce: atOnce})
 			elapsed += r.Elapsed
-			hub += selfCPU() - hubBefore
+			hub += fleet.SelfCPU() - hubBefore
 			clients += r.CPU - idle.CPU
 			p50, p99 = max(p50, r.P50), max(p99, r.P99)
 
 			b.StopTimer()
-			require.NoError(b, f.disconnect())
+			_, err = f.Disconnect()
+			require.NoError(b, err)
 			require.Eventually(b, func() bool { return h.server.Stats().Connections == 0 }, 10*time.Second, time.Millisecond)
 			b.StartTimer()
 		}

@@ -6,10 +6,9 @@
 //
 // # Method
 //
-// The hub runs in this process, set up as cmd/hub does it. The clients run in a child process, which
-// is this test binary again: it connects them from several loopback addresses, and then one thread
-// reads and counts. Unless a client is checked, the kernel discards its bytes without copying them.
-// So the clients cost as little as they can, but they share the machine with what is measured.
+// The hub runs in this process, set up as cmd/hub does it. The clients and the floor are child
+// processes, this test binary again: see package internal/fleet, which bench/peers shares. The
+// clients cost as little as they can, but they share the machine with what is measured.
 //
 // The publisher keeps a window: at most so many events are dispatched and not yet read by every
 // client that reads. Window 1 is the latency of one broadcast, 64 is a busy hub. The child reports

@@ -12,6 +12,7 @@ import (
 
 	"github.com/alkdev/hub/codec"
 	"github.com/alkdev/hub/fanout"
+	"github.com/alkdev/hub/internal/fleet"
 	"github.com/alkdev/hub/loop"
 )
 
@@ -57,6 +58,9 @@ func (h *runningHub) close() error {
 	return err
 }
 
+// configWith returns the hub's configuration with so many shards, 0 for the default.
+func configWith(shards int) fanout.Config { return fanout.Config{Shards: shards} }
+
 // startHub returns a hub that ends with b.
 func startHub(b testing.TB, config fanout.Config) *runningHub {
 	b.Helper()
@@ -66,38 +70,54 @@ func startHub(b testing.TB, config fanout.Config) *runningHub {
 	return h
 }
 
+// source makes a side of the hub for the clients of f.
+func (h *runningHub) source(f *fleet.Fleet, ev *event) *fleet.Source {
+	return &fleet.Source{
+		Fleet: f, CPU: fleet.SelfCPU, Writes: h.writes,
+		Publish: func(n uint64) error {
+			_, err := h.hub.Dispatch(ev.numbered(n))
+			return err
+		},
+	}
+}
+
+// writes returns how many write(2) to clients there have been.
+func (h *runningHub) writes() uint64 {
+	h.hub.Flush()
+	return h.hub.Stats().Writes
+}
+
+// connect connects these clients to the hub. Counting begins behind the welcome.
+func (h *runningHub) connect(b testing.TB, f *fleet.Fleet, c fleet.Clients) fleet.Count {
+	b.Helper()
+	c.Address, c.Skip = h.address, 1
+	n, err := f.Connect(c)
+	require.NoError(b, err)
+	return n
+}
+
 // event is what is published over and over: an envelope whose payload is a JSON string that begins
 // with the number of the event.
 type event struct {
-	codec.Envelope
-	frame    []byte
-	numberAt int // in frame
+	fleet.Event
+	envelope codec.Envelope
 }
-
-const numberDigits = 12
 
 func newEvent(b testing.TB, payloadBytes int) *event {
 	b.Helper()
 	payload := bytes.Repeat([]byte{'x'}, payloadBytes)
 	payload[0], payload[payloadBytes-1] = '"', '"'
-	putNumber(payload[1:], 0)
-	e := &event{Envelope: codec.Envelope{Type: "tick", ID: "42", Payload: payload}}
-	f, err := codec.NewFrame(e.Envelope, codec.Text)
+	fleet.PutNumber(payload[1:], 0)
+	e := &event{envelope: codec.Envelope{Type: "tick", ID: "42", Payload: payload}}
+	f, err := codec.NewFrame(e.envelope, codec.Text)
 	require.NoError(b, err)
-	e.frame = f.Bytes()
-	e.numberAt = bytes.Index(e.frame, payload) + 1
+	e.Frame = f.Bytes()
+	e.NumberAt = bytes.Index(e.Frame, payload) + 1
 	return e
 }
 
 // numbered returns the envelope of event n. It is valid until the next call.
 func (e *event) numbered(n uint64) codec.Envelope {
-	putNumber(e.Payload[1:], n)
-	return e.Envelope
-}
-
-func putNumber(b []byte, n uint64) {
-	for i := numberDigits - 1; i >= 0; i-- {
-		b[i] = byte('0' + n%10)
-		n /= 10
-	}
+	fleet.PutNumber(e.envelope.Payload[1:], n)
+	return e.envelope
 }

@@ -1,7 +1,7 @@
 package bench
 
 import (
-	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/alkdev/hub/fanout"
+	"github.com/alkdev/hub/internal/fleet"
 )
 
 // idleSpokes are the cases of BenchmarkIdleMemory; the last is about what one process with 20,000
@@ -36,16 +37,15 @@ func BenchmarkIdleMemory(b *testing.B) {
 }
 
 func measureIdle(b *testing.B, spokes int) {
-	hub := startChild(b, roleHub)
-	defer hub.stop()
-	empty, err := hub.do(command{Op: opMeasure})
+	hub := fleet.Start(b, roleHub)
+	defer hub.Stop()
+	var empty, full footprint
+	require.NoError(b, hub.Ask(nil, &empty))
+	f := fleet.Launch(b)
+	defer f.Stop()
+	_, err := f.Connect(fleet.Clients{Address: empty.Address, Skip: 1, Reading: spokes})
 	require.NoError(b, err)
-	f := launch(b, false)
-	defer f.stop()
-	_, err = f.connect(empty.Address, spokes, 0, 0)
-	require.NoError(b, err)
-	full, err := hub.do(command{Op: opMeasure})
-	require.NoError(b, err)
+	require.NoError(b, hub.Ask(nil, &full))
 	require.Equal(b, spokes, full.Spokes)
 
 	per := func(before, after int64) float64 { return float64(after-before) / float64(spokes) }
@@ -61,26 +61,25 @@ func hubMain() error {
 	if err != nil {
 		return err
 	}
-	commands, answers := json.NewDecoder(os.Stdin), json.NewEncoder(os.Stdout)
-	for {
-		var cmd command
-		if commands.Decode(&cmd) != nil {
-			return h.close() // the parent has ended, or stopped us
-		}
-		if err := answers.Encode(h.footprint()); err != nil {
-			return err
-		}
-	}
+	err = fleet.Obey(func(any) (footprint, error) { return h.footprint(), nil })
+	return errors.Join(err, h.close())
+}
+
+// footprint is what a hub's process takes.
+type footprint struct {
+	Address                  string
+	ResidentBytes, HeapBytes int64
+	Spokes, Goroutines       int
 }
 
 // footprint looks at this process when all that can be collected has been.
-func (h *runningHub) footprint() reply {
+func (h *runningHub) footprint() footprint {
 	runtime.GC() // what finalizers and pools hold goes in the second
 	debug.FreeOSMemory()
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
-	return reply{
-		Address: h.address, CPU: selfCPU(), Spokes: h.hub.Stats().Spokes,
-		ResidentBytes: residentBytes(), HeapBytes: int64(m.HeapAlloc), Goroutines: runtime.NumGoroutine(),
+	return footprint{
+		Address: h.address, Spokes: h.hub.Stats().Spokes,
+		ResidentBytes: fleet.ResidentBytes(os.Getpid()), HeapBytes: int64(m.HeapAlloc), Goroutines: runtime.NumGoroutine(),
 	}
 }

@@ -5,14 +5,13 @@ import (
 	"os"
 	"runtime"
 	"runtime/debug"
-	"strconv"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/alkdev/hub/fanout"
+	"github.com/alkdev/hub/internal/fleet"
 )
 
 // How BenchmarkSlowSpokes publishes: at a steady pace that the machine can keep up with, for long
@@ -41,36 +40,36 @@ func BenchmarkSlowSpokes(b *testing.B) {
 }
 
 func measureSlow(b *testing.B, stalled int, policy fanout.Policy) {
-	defer leaveClientsTheirCore()()
+	defer fleet.LeaveClientsTheirCore()()
 	ev := newEvent(b, slowPayload)
 	h := startHub(b, fanout.Config{Policy: policy})
-	f := launch(b, false)
-	_, err := f.connect(h.address, slowSpokes-stalled, stalled, checkedInBenchmarks)
-	require.NoError(b, err)
-	warmUp(b, f, h, ev, 1, 1) // without filling what the stalled have for a buffer
+	f := fleet.Launch(b)
+	h.connect(b, f, fleet.Clients{Reading: slowSpokes - stalled, Stalled: stalled, Checked: checkedInBenchmarks})
+	to := h.source(f, ev)
+	warmUp(b, to, ev, 1, 1) // without filling what the stalled have for a buffer
 	debug.FreeOSMemory()
 
-	var before, after usage
 	var memory peak
-	var sum reply
-	for b.Loop() { // an iteration takes longer than the usual -benchtime
-		r, err := f.begin(ev)
-		require.NoError(b, err)
-		before = usage{writes: h.writes(), fleet: r.CPU, hub: selfCPU(), at: time.Now()}
-		memory.begin()
-		require.NoError(b, h.pace(f, ev, slowEvents, func() { memory.look(h.hub) }))
-		after = usage{at: time.Now(), hub: selfCPU(), writes: h.writes()}
-		sum, err = f.report()
-		require.NoError(b, err)
-		after.fleet = sum.CPU
+	publish := to.Publish
+	to.Publish = func(n uint64) error {
+		err := publish(n)
+		memory.look(h.hub)
+		return err
 	}
-	reportUsage(b, before, after, sum)
+	var t fleet.Turn
+	for b.Loop() { // an iteration takes longer than the usual -benchtime
+		memory.begin()
+		var err error
+		t, err = to.Measure(fleet.Load{Event: ev.Event, Events: slowEvents, Every: slowPace})
+		require.NoError(b, err)
+	}
+	reportTurn(b, t)
 	b.ReportMetric(float64(memory.resident-memory.base), "growth-B")
 	b.ReportMetric(float64(memory.held), "held-B")
 	st := h.hub.Stats()
 	b.ReportMetric(total(st.Dropped)+total(st.Conflated), "lost-events")
 	b.ReportMetric(total(st.Disconnected), "disconnected")
-	b.ReportMetric(float64(sum.Max), "max-ns")
+	b.ReportMetric(float64(t.Max), "max-ns")
 	b.ReportMetric(0, "ns/op") // the pace's
 	b.ReportMetric(0, "events/write")
 }
@@ -82,22 +81,6 @@ func total(m map[fanout.LossReason]uint64) (sum float64) {
 	return sum
 }
 
-// pace publishes events at a steady rate, whatever becomes of them, calls look after each, and waits
-// until all are delivered.
-func (h *runningHub) pace(f *fleet, ev *event, events int, look func()) error {
-	w := &window{fleet: f, size: boardSlots}
-	ticker := time.NewTicker(slowPace)
-	defer ticker.Stop()
-	for range events {
-		<-ticker.C
-		if err := h.publish(w, ev); err != nil {
-			return err
-		}
-		look()
-	}
-	return w.drain()
-}
-
 // peak follows the memory of this process.
 type peak struct {
 	base, resident, held int64
@@ -105,22 +88,11 @@ type peak struct {
 
 func (p *peak) begin() {
 	runtime.GC()
-	*p = peak{base: residentBytes()}
+	*p = peak{base: fleet.ResidentBytes(os.Getpid())}
 	p.resident = p.base
 }
 
 func (p *peak) look(h *fanout.Hub) {
-	p.resident = max(p.resident, residentBytes())
+	p.resident = max(p.resident, fleet.ResidentBytes(os.Getpid()))
 	p.held = max(p.held, h.Stats().HeldBytes)
-}
-
-// residentBytes returns the size of this process in memory.
-func residentBytes() int64 {
-	// statm is cheap and, on some kernels, a few pages per core off.
-	b, _ := os.ReadFile("/proc/self/statm")
-	if fields := strings.Fields(string(b)); len(fields) > 1 {
-		pages, _ := strconv.ParseInt(fields[1], 10, 64)
-		return pages * int64(os.Getpagesize())
-	}
-	return 0
 }

@@ -1,12 +1,12 @@
-package bench
+package fleet
 
 import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
+	"runtime"
 	"runtime/debug"
 	"syscall"
 	"time"
@@ -17,43 +17,65 @@ import (
 
 // clients is everything in the clients' process. One thread does it all.
 type clients struct {
-	epoll    int
-	progress int
-	board    *board
-	commands *json.Decoder
-	answers  *json.Encoder
-	events   []unix.EpollEvent
-	buf      []byte
+	epoll     int
+	progress  int
+	board     *board
+	questions *json.Decoder
+	answers   *json.Encoder
+	events    []unix.EpollEvent
+	buf       []byte
 
+	config    Clients
 	all       []client
-	connected int // those that have their welcome
+	connected int // those that count
 	failure   error
-	latency   histogram
-	tally     tally
+	heard     int64     // when something arrived, or a command
+	latency   histogram // of connecting
+	slow      slow
+
+	frameBytes uint64 // 0 if the event has a marker
+	tally      tally
+	groups     groupTally
 }
 
 // client is one connection.
 type client struct {
-	fd      int32 // -1 once closed
-	phase   phase
-	stalls  bool
-	bytes   uint64 // received since begin
-	frames  uint64 // the same, whole ones
-	checker *checker
-	began   int64
-	head    []byte // what has arrived of the welcome and what is before it
+	fd     int32 // -1 once closed
+	phase  phase
+	kind   kind
+	check  bool
+	group  uint64
+	bytes  uint64 // received since begin
+	frames uint64 // the same, whole ones
+	stream stream // nil if only bytes are counted
+	began  int64
+	greet  *greeting // until it counts
 }
 
 type phase uint8
 
 const (
-	welcoming phase = iota // waits for the end of the handshake and the first event
-	counting
-	stalled // reads no more
+	opening  phase = iota // waits until the request can be sent
+	greeted               // waits for what comes before that is counted
+	counting              // and read as soon as something is there
+	left                  // stalled or slow: the loop does not read it any more
+)
+
+type kind uint8
+
+const (
+	reading kind = iota
+	stalling
+	slowing
+)
+
+// What stands in the place of an index, in epoll's data.
+const (
+	stdin = -1
+	timer = -2
 )
 
 const (
-	stdin = -1 // in the place of an index, in epoll's data
 	// patience is how long nothing may arrive while something is on its way.
 	patience = 15 * time.Second
 	// readBytes is more than any window holds: one read empties a socket.
@@ -61,7 +83,7 @@ const (
 )
 
 func clientsMain() error {
-	pinClients()
+	runtime.LockOSThread()
 	debug.SetGCPercent(-1) // little is allocated after connect
 	debug.SetMemoryLimit(1 << 30)
 	shared, err := mapBoard(os.NewFile(boardFD, "board"))
@@ -70,7 +92,7 @@ func clientsMain() error {
 	}
 	c := &clients{
 		progress: progressFD, board: shared,
-		commands: json.NewDecoder(os.Stdin), answers: json.NewEncoder(os.Stdout),
+		questions: json.NewDecoder(os.Stdin), answers: json.NewEncoder(os.Stdout),
 		events: make([]unix.EpollEvent, 1024), buf: make([]byte, readBytes),
 	}
 	if c.epoll, err = unix.EpollCreate1(unix.EPOLL_CLOEXEC); err != nil {
@@ -102,20 +124,42 @@ func (c *clients) turn() (asked bool, err error) {
 	if err != nil && err != unix.EINTR {
 		return false, err
 	}
+	ready := false
 	for i := range max(n, 0) {
-		if at := c.events[i].Fd; at == stdin {
+		switch at := c.events[i].Fd; at {
+		case stdin:
 			asked = true
-		} else {
-			c.read(&c.all[at], c.events[i].Events)
+			c.heard = now()
+		case timer:
+			c.readSlow()
+		default:
+			c.ready(int(at), c.events[i].Events)
+			ready = true
 		}
 	}
-	if n == 0 && c.board.published.Load() > c.tally.completed {
+	if ready {
+		c.heard = now()
+	} else if now()-c.heard > int64(patience) && c.board.published.Load() > c.completed() {
 		c.tell(stuck)
 	}
-	if c.tally.settle(c.board) {
-		c.tell(c.tally.completed)
+	if c.settle() {
+		c.tell(c.completed())
 	}
 	return asked, nil
+}
+
+func (c *clients) settle() bool {
+	if c.config.Groups > 0 {
+		return c.groups.settle(c.board)
+	}
+	return c.tally.settle(c.board)
+}
+
+func (c *clients) completed() uint64 {
+	if c.config.Groups > 0 {
+		return c.groups.completed
+	}
+	return c.tally.completed
 }
 
 // tell writes to the progress pipe. A full one means that nobody waits for news.
@@ -128,66 +172,42 @@ func (c *clients) tell(completed uint64) {
 // obey carries out a command. It reports false when there will be no more.
 func (c *clients) obey() (more bool, err error) {
 	var cmd command
-	if c.commands.Decode(&cmd) != nil {
+	if c.questions.Decode(&cmd) != nil {
 		return false, nil // the parent has ended, or stopped us
 	}
-	var r reply
+	var n Count
 	switch cmd.Op {
 	case opConnect:
-		r, err = c.connect(cmd)
+		n, err = c.connect(cmd.Connect)
 	case opBegin:
-		err = c.begin(cmd)
+		err = c.begin(cmd.Event)
 	case opReport:
-		r, err = c.report()
+		n, err = c.report()
 	case opDisconnect:
 		c.disconnect()
 	}
-	if err != nil {
-		r.Error = err.Error()
-	}
-	r.CPU = selfCPU()
-	return true, c.answers.Encode(r)
+	n.CPU = SelfCPU()
+	return true, c.answers.Encode(newReply(n, err))
 }
 
-func (c *clients) begin(cmd command) error {
-	c.tally.begin(cmd.Frame, c.connected)
-	for i := range c.all {
-		cl := &c.all[i]
-		if cl.phase == counting && cl.fd < 0 {
-			return fmt.Errorf("client %d is not connected any more", i)
-		}
-		cl.bytes, cl.frames = 0, 0
-		if cl.checker != nil {
-			cl.checker.begin(cmd.Frame, cmd.NumberAt)
+// ready is called when something has happened to client i.
+func (c *clients) ready(i int, events uint32) {
+	cl := &c.all[i]
+	if cl.phase == opening {
+		if err := c.request(cl); err != nil {
+			c.failure = fmt.Errorf("client %d: %w", i, err)
+			return
 		}
 	}
-	return nil
-}
-
-// report looks whether every client has got everything, and nothing else.
-func (c *clients) report() (reply, error) {
-	published := c.board.published.Load()
-	for i := range c.all {
-		cl := &c.all[i]
-		switch {
-		case cl.phase != counting:
-			continue
-		case cl.bytes != published*c.tally.frameBytes:
-			return reply{}, fmt.Errorf("client %d has got %d bytes, %d events of %d were published", i, cl.bytes, published, c.tally.frameBytes)
-		case cl.checker != nil && (cl.checker.fault != nil || cl.checker.next != published):
-			return reply{}, fmt.Errorf("client %d has %d events of %d in order: %w", i, cl.checker.next, published, cl.checker.fault)
-		}
-	}
-	h := &c.tally.latency
-	return reply{Deliveries: h.count, P50: h.quantile(0.50), P99: h.quantile(0.99), Max: h.max}, c.failure
+	c.read(cl, events)
 }
 
 // read takes what has arrived for one client.
 func (c *clients) read(cl *client, events uint32) {
-	for cl.fd >= 0 && cl.phase != stalled {
+	for cl.fd >= 0 && (cl.phase == greeted || cl.phase == counting) {
 		// With MSG_TRUNC TCP discards what it would have copied.
 		flags := uintptr(unix.MSG_DONTWAIT)
-		if cl.phase == counting && cl.checker == nil {
+		if cl.phase == counting && cl.stream == nil {
 			flags |= unix.MSG_TRUNC
 		}
 		r, _, errno := syscall.RawSyscall6(syscall.SYS_RECVFROM, uintptr(cl.fd), addressOf(c.buf), uintptr(len(c.buf)), flags, 0, 0)
@@ -200,8 +220,8 @@ func (c *clients) read(cl *client, events uint32) {
 		case errno != 0 || n == 0:
 			c.lost(cl, errno)
 			return
-		case cl.phase == welcoming:
-			c.welcome(cl, c.buf[:n])
+		case cl.phase == greeted:
+			c.hear(cl, c.buf[:n])
 		default:
 			c.count(cl, n)
 		}
@@ -211,19 +231,32 @@ func (c *clients) read(cl *client, events uint32) {
 	}
 }
 
+// count counts n bytes, which are in the buffer if the client has a stream.
 func (c *clients) count(cl *client, n int) {
-	if cl.checker != nil {
-		cl.checker.feed(c.buf[:n])
-	}
 	cl.bytes += uint64(n)
-	if frames := cl.bytes / c.tally.frameBytes; frames != cl.frames {
-		if err := c.tally.advance(cl.frames, frames); err != nil {
-			c.failure = err
-			c.tell(stuck)
-			return
-		}
-		cl.frames = frames
+	frames := cl.frames
+	if cl.stream != nil {
+		frames += uint64(cl.stream.feed(c.buf[:n]))
 	}
+	if c.frameBytes > 0 {
+		frames = cl.bytes / c.frameBytes
+	}
+	if frames == cl.frames {
+		return
+	}
+	if err := c.advance(cl, frames); err != nil {
+		c.failure = err
+		c.tell(stuck)
+		return
+	}
+	cl.frames = frames
+}
+
+func (c *clients) advance(cl *client, to uint64) error {
+	if c.config.Groups > 0 {
+		return c.groups.advance(cl.group, cl.frames, to)
+	}
+	return c.tally.advance(cl.frames, to)
 }
 
 // lost is called when a client that reads has lost its connection.
@@ -239,22 +272,5 @@ func (c *clients) lost(cl *client, errno syscall.Errno) {
 	}
 }
 
-func (c *clients) disconnect() {
-	for i := range c.all {
-		if fd := c.all[i].fd; fd >= 0 {
-			_ = unix.Close(int(fd)) // a reset: SO_LINGER is 0
-		}
-	}
-	c.all, c.connected, c.failure = nil, 0, nil
-}
-
 // addressOf is for raw system calls; b must stay reachable and is not on a stack.
 func addressOf(b []byte) uintptr { return uintptr(unsafe.Pointer(unsafe.SliceData(b))) }
-
-func parseAddress(s string) (*unix.SockaddrInet4, error) {
-	ap, err := netip.ParseAddrPort(s)
-	if err != nil {
-		return nil, err
-	}
-	return &unix.SockaddrInet4{Port: int(ap.Port()), Addr: ap.Addr().As4()}, nil
-}
