@@ -144,14 +144,6 @@ func (o *outbox) release(it *item, unsent int64) {
 	}
 }
 
-// dropNew loses an event that was not queued, and says so at the end of the queue.
-// dropOldest lets events leave from the head until at most limit bytes are queued. An event whose
-// drop replaces items[i] by a gap, or lets the gap beside it grow. It returns the index of the gap.
-// conflate keeps, of the events whose policy is Conflate, only the newest of each topic. newest, if
-// joinGaps merges gaps that stand side by side.
-// oldest returns the oldest event in the queue, or nil.
-// tooOld reports whether the oldest event waits for longer than Limits.SpokeLag.
-// expire applies the policies to events that wait for too long. It returns tooSlow if the spoke is
 // giveUp empties the queue. The rest of an item that the sink has in part is returned: it must
 // still be written, for a stream never holds half a frame.
 func (o *outbox) giveUp(why LossReason) (rest []byte) {
@@ -288,7 +280,6 @@ func (o *outbox) pop() *item {
 	return it
 }
 
-// dropTail lets events leave from the tail until at most limit bytes are queued.
 // maxSpareItems bounds the room that an outbox keeps for the next spoke.
 const maxSpareItems = 64
 

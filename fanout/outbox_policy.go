@@ -58,6 +58,7 @@ func (o *outbox) makeRoom(it *item) verdict {
 	return queued
 }
 
+// dropNew loses an event that was not queued, and says so at the end of the queue.
 func (o *outbox) dropNew(it *item, why LossReason) {
 	o.count.lose(1, 0)
 	o.losses.dropped[why]++
@@ -70,6 +71,7 @@ func (o *outbox) dropNew(it *item, why LossReason) {
 	o.push(gap)
 }
 
+// dropOldest lets events leave from the head until at most limit bytes are queued. An event whose
 // own policy is Disconnect is never dropped.
 func (o *outbox) dropOldest(limit int64, why LossReason) {
 	for i := o.first(); i < len(o.items) && o.queuedBytes > limit; i++ {
@@ -79,6 +81,7 @@ func (o *outbox) dropOldest(limit int64, why LossReason) {
 	}
 }
 
+// drop replaces items[i] by a gap, or lets the gap beside it grow. It returns the index of the gap.
 func (o *outbox) drop(i int, why LossReason) int {
 	it := o.items[i]
 	o.release(it, o.lenOf(it))
@@ -97,6 +100,7 @@ func (o *outbox) drop(i int, why LossReason) int {
 	return i
 }
 
+// conflate keeps, of the events whose policy is Conflate, only the newest of each topic. newest, if
 // not nil, is about to be queued and replaces those of its own topic.
 func (o *outbox) conflate(newest *item, why LossReason) {
 	replaces := newest != nil && newest.policy == Conflate
@@ -140,6 +144,7 @@ func (o *outbox) conflate(newest *item, why LossReason) {
 	o.joinGaps()
 }
 
+// joinGaps merges gaps that stand side by side.
 func (o *outbox) joinGaps() {
 	out := o.items[:o.first()]
 	for _, it := range o.items[o.first():] {
@@ -155,6 +160,7 @@ func (o *outbox) joinGaps() {
 	o.items = out
 }
 
+// oldest returns the oldest event in the queue, or nil.
 func (o *outbox) oldest() *item {
 	for _, it := range o.items[o.head:] {
 		if it.event() {
@@ -164,6 +170,7 @@ func (o *outbox) oldest() *item {
 	return nil
 }
 
+// tooOld reports whether the oldest event waits for longer than Limits.SpokeLag.
 func (o *outbox) tooOld(now int64) bool {
 	if o.limits.SpokeLag == 0 {
 		return false
@@ -172,6 +179,7 @@ func (o *outbox) tooOld(now int64) bool {
 	return it != nil && now-it.at >= int64(o.limits.SpokeLag)
 }
 
+// expire applies the policies to events that wait for too long. It returns tooSlow if the spoke is
 // to be disconnected, and when to look again, 0 for when there is no need.
 func (o *outbox) expire(now int64) (verdict, int64) {
 	lag := int64(o.limits.SpokeLag)
@@ -242,6 +250,7 @@ func (o *outbox) shed() verdict {
 	return queued
 }
 
+// dropTail lets events leave from the tail until at most limit bytes are queued.
 func (o *outbox) dropTail(limit int64, why LossReason) {
 	for i := len(o.items) - 1; i >= o.first() && o.queuedBytes > limit; i-- {
 		if it := o.items[i]; it.event() && it.policy != Disconnect {

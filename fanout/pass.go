@@ -319,11 +319,3 @@ func (sh *shard) landed(s *Spoke) {
 		o.inFlight = 0
 	}
 }
-
-// shut ends a spoke: what is queued is given up for the reason why, and the close frame goes out
-// lose ends a spoke whose connection is gone.
-// giveUp empties the queue of s, and returns what must be written all the same.
-// end closes every spoke: those that have taken everything, and those that will not.
-// outboxOf returns the outbox of s, a new one if it has none.
-// freeOutbox takes the empty outbox from s.
-// maxSpareOutboxes bounds the outboxes that a shard keeps for the next spokes that need one: as many

@@ -69,6 +69,7 @@ func (sh *shard) disconnectSlow(s *Spoke, why LossReason) {
 	sh.shut(s, sh.hub.config.SlowCloseCode, reason, why)
 }
 
+// shut ends a spoke: what is queued is given up for the reason why, and the close frame goes out
 // behind what is in flight.
 func (sh *shard) shut(s *Spoke, code codec.CloseCode, reason string, why LossReason) {
 	if s.state == shut {
@@ -83,6 +84,7 @@ func (sh *shard) shut(s *Spoke, code codec.CloseCode, reason string, why LossRea
 	s.sink.Close(code, reason)
 }
 
+// lose ends a spoke whose connection is gone.
 func (sh *shard) lose(s *Spoke) {
 	s.state = shut
 	if s.outbox != nil {
@@ -90,6 +92,7 @@ func (sh *shard) lose(s *Spoke) {
 	}
 }
 
+// giveUp empties the queue of s, and returns what must be written all the same.
 func (sh *shard) giveUp(s *Spoke, why LossReason) (rest []byte) {
 	delivered := s.tally.delivered
 	rest = s.outbox.giveUp(why)
@@ -100,6 +103,7 @@ func (sh *shard) giveUp(s *Spoke, why LossReason) (rest []byte) {
 	return rest
 }
 
+// end closes every spoke: those that have taken everything, and those that will not.
 func (sh *shard) end() {
 	for _, s := range sh.spokes() {
 		sh.perform(&post{op: opClose, one: s, code: codec.CloseGoingAway, reason: "the hub is closed"})
@@ -116,6 +120,7 @@ func (sh *shard) end() {
 	sh.wakeLocked()
 }
 
+// outboxOf returns the outbox of s, a new one if it has none.
 func (sh *shard) outboxOf(s *Spoke) *outbox {
 	if s.outbox != nil {
 		return s.outbox
@@ -136,6 +141,7 @@ func (sh *shard) outboxOf(s *Spoke) *outbox {
 	return o
 }
 
+// freeOutbox takes the empty outbox from s.
 func (sh *shard) freeOutbox(s *Spoke) {
 	sh.landed(s)
 	o := s.outbox
@@ -172,5 +178,6 @@ func (sh *shard) checkTally(s *Spoke) {
 	}
 }
 
+// maxSpareOutboxes bounds the outboxes that a shard keeps for the next spokes that need one: as many
 // as get something of their own in one pass, mostly.
 const maxSpareOutboxes = 1024
