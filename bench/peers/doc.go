@@ -1,9 +1,10 @@
 // Package peers compares the hub with WebSocket servers by others, at the same broadcast job, beside
 // the kernel's floor. It is a module of its own, so that what it needs stays out of the hub's go.mod.
 //
-//	make bench-peers                           the table, in about a quarter of an hour
-//	scripts/bench-peers -rounds 1 -clients 1000   what the flags below ask for
-//	go test -C bench/peers ./...               every peer delivers everything, in order
+//	npm ci --prefix bench/peers/node                                  Node's ws, without which its row is empty
+//	go test -C bench/peers -run '^$' -bench Peers -timeout 1h         the table
+//	go test -C bench/peers -run '^$' -bench Peers -args -rounds 1     what the flags below ask for
+//	go test -C bench/peers ./...                                      every peer delivers everything, in order
 //
 // Which servers there are, and which part of whose documentation each follows, is said in package
 // servers and in node/server.mjs.

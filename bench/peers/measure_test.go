@@ -45,8 +45,8 @@ type trial struct {
 
 // begin starts the peer and connects so many clients to it, of which every so manieth is checked. The
 // caller ends the trial with end.
-func (p *peer) begin(b testing.TB, clients, checked int) (t *trial, err error) {
-	t = &trial{message: p.wire(newEnvelope(payloadBytes))}
+func (p *peer) begin(b testing.TB, clients, checked int) (_ *trial, err error) {
+	t := &trial{message: p.wire(newEnvelope(payloadBytes))}
 	defer func() {
 		if err != nil {
 			t.end()

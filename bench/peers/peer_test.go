@@ -89,7 +89,7 @@ func nats() peer {
 	}
 }
 
-// node is Node's ws. See scripts/bench-peers for how it gets there.
+// node is Node's ws. The package comment says how it gets there.
 func node() peer {
 	p := broadcaster("ws (Node)", nil)
 	p.command = func() (*exec.Cmd, error) {
