@@ -116,37 +116,7 @@ func (l *floor) write(to []int32) error {
 	if len(b) == 0 {
 		return nil
 	}
-	for _, fd := range to {
-		n, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), addressOf(b), uintptr(len(b)))
-		if int(n) != len(b) {
-			if err := l.finish(int(fd), b, int(n), errno); err != nil {
-				return err
-			}
-		}
-	}
-	l.written += uint64(len(to))
-	return nil
-}
-
-// finish writes what the kernel did not take at first.
-func (l *floor) finish(fd int, b []byte, n int, errno syscall.Errno) error {
-	for {
-		switch {
-		case errno == 0:
-			b = b[n:]
-		case errno != unix.EAGAIN && errno != unix.EINTR:
-			return os.NewSyscallError("write", errno)
-		}
-		if len(b) == 0 {
-			return nil
-		}
-		_, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLOUT}}, -1)
-		if err != nil && err != unix.EINTR {
-			return os.NewSyscallError("poll", err)
-		}
-		var r uintptr
-		r, _, errno = syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), addressOf(b), uintptr(len(b)))
-		n = int(r)
-		l.written++
-	}
+	writes, err := WriteAll(to, b)
+	l.written += writes
+	return err
 }

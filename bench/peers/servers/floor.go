@@ -7,10 +7,10 @@ import (
 	"os"
 	"runtime"
 	"strings"
-	"syscall"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/alkdev/hub/internal/fleet"
 )
 
 // Floor is what the kernel asks for: one thread that reads the publisher's socket, unmasks what is
@@ -114,15 +114,8 @@ func (f *floor) pass() error {
 	if len(f.out) == 0 {
 		return nil
 	}
-	for _, fd := range f.clients {
-		n, _, errno := writeTo(fd, f.out)
-		if int(n) != len(f.out) {
-			if err := finish(fd, f.out, int(n), errno); err != nil {
-				return err
-			}
-		}
-	}
-	return nil
+	_, err = fleet.WriteAll(f.clients, f.out)
+	return err
 }
 
 // unmask appends the frame at the beginning of b to what is to be sent and returns how long it was, 0
@@ -146,30 +139,4 @@ func (f *floor) unmask(b []byte) int {
 		f.out = append(f.out, c^key[i&3])
 	}
 	return n
-}
-
-func writeTo(fd int32, b []byte) (n, r uintptr, errno syscall.Errno) {
-	return syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
-}
-
-// finish writes what the kernel did not take at first.
-func finish(fd int32, b []byte, n int, errno syscall.Errno) error {
-	for {
-		switch {
-		case errno == 0:
-			b = b[n:]
-		case errno != unix.EAGAIN && errno != unix.EINTR:
-			return os.NewSyscallError("write", errno)
-		}
-		if len(b) == 0 {
-			return nil
-		}
-		_, err := unix.Poll([]unix.PollFd{{Fd: fd, Events: unix.POLLOUT}}, -1)
-		if err != nil && err != unix.EINTR {
-			return os.NewSyscallError("poll", err)
-		}
-		var r uintptr
-		r, _, errno = writeTo(fd, b)
-		n = int(r)
-	}
 }
