@@ -38,6 +38,13 @@ func (it *item) event() bool { return !it.reserved && !it.isGap }
 // open reports whether it is a gap that may still grow.
 func (it *item) open() bool { return it.isGap && it.frame == nil }
 
+// newGap returns a gap in the place of an event.
+func newGap(in *item, dropped, conflated uint64, reason LossReason) *item {
+	gap := &item{isGap: true, at: in.at}
+	gap.addGap(dropped, conflated, reason)
+	return gap
+}
+
 func (it *item) addGap(dropped, conflated uint64, reason LossReason) {
 	it.gap.Dropped += dropped
 	it.gap.Conflated += conflated

@@ -154,8 +154,7 @@ func (o *outbox) giveUp(why LossReason) (rest []byte) {
 	}
 	for _, it := range o.items[o.first():] {
 		if it.event() {
-			o.count.lose(1, 0)
-			o.losses.dropped[why]++
+			o.drops(why)
 		}
 		if !it.isGap {
 			o.release(it, o.lenOf(it))
@@ -241,6 +240,7 @@ func (o *outbox) advance(n int, c *counters, h *Hub) {
 		o.ping, o.pong = nil, nil
 		return
 	}
+	now := h.now() // one write, one moment
 	for n > 0 {
 		it := o.items[o.head]
 		unsent := o.frameOf(it).Len() - o.sent
@@ -255,7 +255,7 @@ func (o *outbox) advance(n int, c *counters, h *Hub) {
 		o.sentItem(it, int64(unsent))
 		if it.event() {
 			c.deliveries++
-			c.latency.observe(h.now()-it.at, 1)
+			c.latency.observe(now-it.at, 1)
 		}
 		o.items[o.head] = nil
 		o.head++

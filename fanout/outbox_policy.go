@@ -51,24 +51,26 @@ func (o *outbox) makeRoom(it *item) verdict {
 		o.dropOldest(min(limit, o.limits.SpokeBytes*7/8), OverSpokeBytes)
 	}
 	if o.queuedBytes > limit {
-		o.count.lose(1, 0)
-		o.losses.dropped[OverSpokeBytes]++
+		o.drops(OverSpokeBytes)
 		return tooSlow
 	}
 	return queued
 }
 
-// dropNew loses an event that was not queued, and says so at the end of the queue.
-func (o *outbox) dropNew(it *item, why LossReason) {
+// drops counts an event that is lost.
+func (o *outbox) drops(why LossReason) {
 	o.count.lose(1, 0)
 	o.losses.dropped[why]++
+}
+
+// dropNew loses an event that was not queued, and says so at the end of the queue.
+func (o *outbox) dropNew(it *item, why LossReason) {
+	o.drops(why)
 	if n := len(o.items); n > o.head && o.items[n-1].open() {
 		o.items[n-1].addGap(1, 0, why)
 		return
 	}
-	gap := &item{isGap: true, at: it.at}
-	gap.addGap(1, 0, why)
-	o.push(gap)
+	o.push(newGap(it, 1, 0, why))
 }
 
 // dropOldest lets events leave from the head until at most limit bytes are queued. An event whose
@@ -85,8 +87,7 @@ func (o *outbox) dropOldest(limit int64, why LossReason) {
 func (o *outbox) drop(i int, why LossReason) int {
 	it := o.items[i]
 	o.release(it, o.lenOf(it))
-	o.count.lose(1, 0)
-	o.losses.dropped[why]++
+	o.drops(why)
 	if i > o.head && o.items[i-1].open() {
 		o.items[i-1].addGap(1, 0, why)
 		copy(o.items[o.head+1:i+1], o.items[o.head:i]) // the few before it move up
@@ -94,9 +95,7 @@ func (o *outbox) drop(i int, why LossReason) int {
 		o.head++
 		return i
 	}
-	gap := &item{isGap: true, at: it.at}
-	gap.addGap(1, 0, why)
-	o.items[i] = gap
+	o.items[i] = newGap(it, 1, 0, why)
 	return i
 }
 
@@ -127,9 +126,7 @@ func (o *outbox) conflate(newest *item, why LossReason) {
 			}
 		}
 		o.release(it, o.lenOf(it))
-		gap := &item{isGap: true, at: it.at}
-		gap.addGap(0, 1, why)
-		o.items[i] = gap
+		o.items[i] = newGap(it, 0, 1, why)
 		if lost++; !o.repeats {
 			break
 		}
@@ -255,11 +252,8 @@ func (o *outbox) dropTail(limit int64, why LossReason) {
 	for i := len(o.items) - 1; i >= o.first() && o.queuedBytes > limit; i-- {
 		if it := o.items[i]; it.event() && it.policy != Disconnect {
 			o.release(it, o.lenOf(it))
-			o.count.lose(1, 0)
-			o.losses.dropped[why]++
-			gap := &item{isGap: true, at: it.at}
-			gap.addGap(1, 0, why)
-			o.items[i] = gap
+			o.drops(why)
+			o.items[i] = newGap(it, 1, 0, why)
 		}
 	}
 	o.joinGaps()
