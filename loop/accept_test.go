@@ -19,11 +19,7 @@ func TestSpokesPerAddressAreBounded(t *testing.T) {
 	s, _, address := startServer(t, fanout.Config{}, Config{MaxSpokesPerIP: 2})
 	kept := []*peer{connect(t, address), connect(t, address)}
 	p := dialPeer(t, address, from{})
-	p.write([]byte(request("/ws")))
-	resp, body := p.answer()
-	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
-	require.Equal(t, retryAfter, resp.Header.Get("Retry-After"))
-	require.Equal(t, "too many connections from this address\n", body)
+	p.requireBusy("too many connections from this address\n")
 	require.EqualValues(t, 1, s.Stats().Refused[RefusedFullForIP])
 	_ = p.tcp.Close()
 	connectFrom(t, address, from{ip: "127.0.0.2"})

@@ -79,7 +79,3 @@ func (h *handshaker) negotiate(offer httphead.Option) (httphead.Option, error) {
 	h.compressed = ok
 	return answer, nil
 }
-
-// Compressed reports whether the connection negotiated compression: whether it may be sent what
-// codec.Frame.Compressed returns, besides plain frames.
-func (c *conn) Compressed() bool { return c.has(flagCompressed) }

@@ -82,7 +82,7 @@ func TestOffersOfCompressionAreAnswered(t *testing.T) {
 		require.Equal(t, codec.TypeWelcome, p.event().Type)
 		receive(t, life.began, "the spoke connects")
 		s.conns.each(func(conn *conn) {
-			require.Equal(t, c.answer != "", conn.Compressed(), c.name)
+			require.Equal(t, c.answer != "", conn.has(flagCompressed), c.name)
 		})
 		p.vanish()
 		receive(t, life.ended, "the spoke is gone")
@@ -246,15 +246,37 @@ func TestCompressedMessagesAreRefusedWhereNothingWasNegotiated(t *testing.T) {
 	}
 }
 
-// countingConn counts what is written to it.
+// countingConn counts what is read from it and written to it.
 type countingConn struct {
 	net.Conn
-	written *atomic.Int64
+	read, written atomic.Int64
 }
 
-func (c countingConn) Write(b []byte) (int, error) {
+func (c *countingConn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	c.read.Add(int64(n))
+	return n, err
+}
+
+func (c *countingConn) Write(b []byte) (int, error) {
 	c.written.Add(int64(len(b)))
 	return c.Conn.Write(b)
+}
+
+// dialCompressing connects a foreign client that compresses everything if mode lets it, and counts
+// what goes over its socket.
+func dialCompressing(ctx context.Context, t *testing.T, address string, mode websocket.CompressionMode) (*websocket.Conn, *http.Response, *countingConn) {
+	t.Helper()
+	counting := &countingConn{}
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (_ net.Conn, err error) {
+		counting.Conn, err = new(net.Dialer).DialContext(ctx, network, addr)
+		return counting, err
+	}}
+	c, resp, err := websocket.Dial(ctx, "ws://"+address+"/ws", &websocket.DialOptions{
+		CompressionMode: mode, CompressionThreshold: 1, HTTPClient: &http.Client{Transport: transport},
+	})
+	require.NoError(t, err)
+	return c, resp, counting
 }
 
 func TestForeignClientsCompressWhatTheySend(t *testing.T) {
@@ -268,15 +290,7 @@ func TestForeignClientsCompressWhatTheySend(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			var written atomic.Int64
-			transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-				c, err := new(net.Dialer).DialContext(ctx, network, addr)
-				return countingConn{c, &written}, err
-			}}
-			c, resp, err := websocket.Dial(ctx, "ws://"+address+"/ws", &websocket.DialOptions{
-				CompressionMode: mode, CompressionThreshold: 1, HTTPClient: &http.Client{Transport: transport},
-			})
-			require.NoError(t, err)
+			c, resp, bytes := dialCompressing(ctx, t, address, mode)
 			defer c.CloseNow()
 			off := mode == websocket.CompressionDisabled
 			require.Equal(t, off, resp.Header.Get(offerHeader) == "")
@@ -289,7 +303,7 @@ func TestForeignClientsCompressWhatTheySend(t *testing.T) {
 				require.NoError(t, c.Write(ctx, websocket.MessageText, b))
 				require.Equal(t, e, receive(t, got, "the event"))
 			}
-			require.Equal(t, off, written.Load() > events*size/10, "%d bytes were sent", written.Load())
+			require.Equal(t, off, bytes.written.Load() > events*size/10, "%d bytes were sent", bytes.written.Load())
 
 			w, err := c.Writer(ctx, websocket.MessageText) // in fragments
 			require.NoError(t, err)
@@ -313,9 +327,9 @@ func TestForeignClientsReadWhatTheHubCompresses(t *testing.T) {
 	require.NoError(t, err)
 	_, h, address := startServer(t, fanout.Config{Deflater: d}, Config{Compress: true})
 	type reader struct {
-		c    *websocket.Conn
-		read *atomic.Int64
-		off  bool
+		c     *websocket.Conn
+		bytes *countingConn
+		off   bool
 	}
 	var readers []reader
 	for _, mode := range []websocket.CompressionMode{
@@ -323,19 +337,11 @@ func TestForeignClientsReadWhatTheHubCompresses(t *testing.T) {
 	} {
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		defer cancel()
-		var bytes atomic.Int64
-		transport := &http.Transport{DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
-			c, err := new(net.Dialer).DialContext(ctx, network, addr)
-			return readCounter{c, &bytes}, err
-		}}
-		c, _, err := websocket.Dial(ctx, "ws://"+address+"/ws", &websocket.DialOptions{
-			CompressionMode: mode, HTTPClient: &http.Client{Transport: transport},
-		})
-		require.NoError(t, err)
+		c, _, bytes := dialCompressing(ctx, t, address, mode)
 		defer c.CloseNow()
 		c.SetReadLimit(1 << 20)
 		require.Equal(t, codec.TypeWelcome, read(t, c).Type)
-		readers = append(readers, reader{c, &bytes, mode == websocket.CompressionDisabled})
+		readers = append(readers, reader{c, bytes, mode == websocket.CompressionDisabled})
 	}
 	want := []codec.Envelope{event("tick", "1", 10), event("tick", "2", 20_000), event("tick", "3", 600), event("tick", "4", 150_000)}
 	total := 0
@@ -347,20 +353,8 @@ func TestForeignClientsReadWhatTheHubCompresses(t *testing.T) {
 		for _, e := range want {
 			require.Equal(t, e, read(t, r.c))
 		}
-		require.Equal(t, r.off, r.read.Load() > int64(total)/4, "%d of %d bytes were read", r.read.Load(), total)
+		require.Equal(t, r.off, r.bytes.read.Load() > int64(total)/4, "%d of %d bytes were read", r.bytes.read.Load(), total)
 	}
-}
-
-// readCounter counts what is read.
-type readCounter struct {
-	net.Conn
-	read *atomic.Int64
-}
-
-func (c readCounter) Read(b []byte) (int, error) {
-	n, err := c.Conn.Read(b)
-	c.read.Add(int64(n))
-	return n, err
 }
 
 func TestIdleConnectionHoldsNothingForCompression(t *testing.T) {
@@ -375,6 +369,6 @@ func TestIdleConnectionHoldsNothingForCompression(t *testing.T) {
 	s.conns.each(func(c *conn) {
 		await(t, func() bool { return !c.has(flagReading) }, "the poller is through with the ping")
 		require.Nil(t, c.reader)
-		require.True(t, c.Compressed())
+		require.True(t, c.has(flagCompressed))
 	})
 }

@@ -108,11 +108,22 @@ func (c *Config) Validate() error {
 		bad(d.d > 0 && d.d <= 24*time.Hour, "%s of %v, it must be more than 0 and at most 24h", d.name, d.d)
 	}
 	for _, o := range c.Origins {
-		_, err := path.Match(o, "")
-		bad(err == nil, "origin pattern %q: %v", o, err)
-		bad(o == "*" || strings.Contains(o, "://"), "origin %q has no scheme, it looks like https://example.com", o)
+		if err := CheckOrigin(o); err != nil {
+			errs = append(errs, err)
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// CheckOrigin returns what is wrong with a pattern for Config.Origins.
+func CheckOrigin(pattern string) error {
+	if _, err := path.Match(pattern, ""); err != nil {
+		return fmt.Errorf("loop: origin pattern %q: %w", pattern, err)
+	}
+	if pattern != "*" && !strings.Contains(pattern, "://") {
+		return fmt.Errorf("loop: origin %q has no scheme, it looks like https://example.com", pattern)
+	}
+	return nil
 }
 
 func def[T comparable](p *T, value T) {

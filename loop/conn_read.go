@@ -91,7 +91,7 @@ func (c *conn) feed(b []byte) {
 	r := c.reader
 	if r == nil {
 		r = readers.Get().(*codec.MessageReader)
-		r.Inflate = c.Compressed()
+		r.Inflate = c.has(flagCompressed)
 	}
 	err := r.Feed(b, c.server.config.MaxMessageBytes, c.onMessage)
 	if err == nil && r.Idle() {

@@ -248,11 +248,7 @@ func TestFullHubSays503WithRetryAfter(t *testing.T) {
 	s, _, address := startServer(t, fanout.Config{}, Config{MaxSpokes: 2})
 	kept := []*peer{connect(t, address), connect(t, address)}
 	p := dialPeer(t, address, from{})
-	p.write([]byte(request("/ws")))
-	resp, body := p.answer()
-	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
-	require.Equal(t, retryAfter, resp.Header.Get("Retry-After"))
-	require.Equal(t, "the hub is full\n", body)
+	p.requireBusy("the hub is full\n")
 	require.EqualValues(t, 1, s.Stats().Refused[RefusedFull])
 	_ = p.tcp.Close()
 	kept[0].write(whole(ws.OpClose, nil))

@@ -229,6 +229,16 @@ func (p *peer) requireClose(want codec.CloseCode) (reason string) {
 	return reason
 }
 
+// requireBusy asks for an upgrade and is refused with 503.
+func (p *peer) requireBusy(body string) {
+	p.t.Helper()
+	p.write([]byte(request("/ws")))
+	resp, got := p.answer()
+	require.Equal(p.t, http.StatusServiceUnavailable, resp.StatusCode)
+	require.Equal(p.t, retryAfter, resp.Header.Get("Retry-After"))
+	require.Equal(p.t, body, got)
+}
+
 // requireEnd reads the end of the connection. There must not be a reset.
 func (p *peer) requireEnd() {
 	p.t.Helper()

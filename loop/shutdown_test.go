@@ -115,11 +115,7 @@ func TestWhoComesWhileDrainingIsToldToGoAway(t *testing.T) {
 	waiting := dialPeer(t, address, from{})
 	for range 20 {
 		p := dialPeer(t, address, from{})
-		p.write([]byte(request("/ws")))
-		resp, body := p.answer()
-		require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
-		require.Equal(t, retryAfter, resp.Header.Get("Retry-After"))
-		require.Equal(t, "the hub is going away\n", body)
+		p.requireBusy("the hub is going away\n")
 	}
 	for _, p := range []*peer{early, waiting} {
 		p.write([]byte(request("/ws")))

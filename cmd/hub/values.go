@@ -14,6 +14,7 @@ import (
 
 	"github.com/alkdev/hub/codec"
 	"github.com/alkdev/hub/fanout"
+	"github.com/alkdev/hub/loop"
 )
 
 // The parsers of flag values. Their errors quote what was given and say what is allowed.
@@ -128,8 +129,8 @@ func parseList(s string) ([]string, error) {
 func parseOrigins(s string) ([]string, error) {
 	origins, _ := parseList(s)
 	for _, o := range origins {
-		scheme, host, ok := strings.Cut(o, "://")
-		if o != "*" && (!ok || scheme == "" || host == "" || strings.Contains(host, "/")) {
+		scheme, host, _ := strings.Cut(o, "://")
+		if loop.CheckOrigin(o) != nil || o != "*" && (scheme == "" || host == "" || strings.Contains(host, "/")) {
 			return nil, fmt.Errorf("%q is not an origin, origins look like https://example.com, without a path, or *", o)
 		}
 	}
