@@ -7,10 +7,13 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // Child is a process, as a rule of this binary in another role. It ends when its standard input does.
@@ -86,3 +89,18 @@ func (c *Child) Stop() {
 	_ = c.in.Close()
 	_ = c.cmd.Wait()
 }
+
+// pause stops the child's process, and returns when it stands still.
+func (c *Child) pause() {
+	_ = unix.Kill(c.PID(), unix.SIGSTOP)
+	for {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", c.PID()))
+		if _, state, _ := strings.Cut(string(b), ") "); err != nil || strings.HasPrefix(state, "T") {
+			return
+		}
+		runtime.Gosched()
+	}
+}
+
+// resume lets it go on.
+func (c *Child) resume() { _ = unix.Kill(c.PID(), unix.SIGCONT) }

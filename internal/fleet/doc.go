@@ -12,8 +12,9 @@
 // cost as little as they can. A Window is the publisher's side: at most so many events are out that
 // have not been read by every client. A Side is something that takes events to the clients of a
 // fleet: a Source is one that is published to from here, a Floor is one thread in a child process
-// that does it with bare write(2). Measure gives a Side a Load and returns a Turn; Alternate gives
-// turns to several sides in a row, because the machine changes under a long measurement.
+// that does it with bare write(2). Measure gives a Side a Load and returns a Turn. A comparison gives
+// turns to several sides in a row, again and again, because the machine changes under a long
+// measurement.
 //
 // An Event is plain data: the bytes that a client receives, and where the number stands in them. A
 // server whose frames are not always the same, because it joins several events into one or counts

@@ -65,7 +65,10 @@ func (l *floor) measure(load Load) (t Turn, err error) {
 	l.load, l.gathered, l.frameBytes = load, 0, len(load.Event.Frame)
 	l.window = &Window{board: l.board, size: uint64(load.Window), news: l.news}
 	frames := load.Window
-	if l.atOnce() {
+	switch {
+	case load.Burst > 0:
+		frames = load.Burst
+	case l.atOnce():
 		frames = 1
 	}
 	l.joined = bytes.Repeat(load.Event.Frame, frames)
@@ -78,7 +81,9 @@ func (l *floor) measure(load Load) (t Turn, err error) {
 }
 
 // atOnce reports whether an event is written as soon as it is published.
-func (l *floor) atOnce() bool { return l.load.Every > 0 || l.accepting.groups != nil }
+func (l *floor) atOnce() bool {
+	return l.load.Burst == 0 && (l.load.Every > 0 || l.accepting.groups != nil)
+}
 
 // news waits for what the clients say.
 func (l *floor) news() (uint64, error) {

@@ -45,6 +45,19 @@ func TestFloorWritesWhatTheKernelDidNotTake(t *testing.T) {
 	require.EqualValues(t, 3*400, n.Deliveries)
 }
 
+func TestBurstIsReadWhenItHasBeenWritten(t *testing.T) {
+	f := Launch(t)
+	l := ConnectFloor(t, f, Clients{Reading: testClients, Checked: 1})
+	ev := testEvent(256)
+	ev.GroupAt = 0
+	n, err := l.Measure(Load{Event: ev, Burst: 4, Events: 42})
+	require.NoError(t, err)
+	require.EqualValues(t, testClients*42, n.Deliveries)
+	require.EqualValues(t, testClients*11, n.Writes) // the last burst is not full
+	// Whoever reads while it is written has the first event long before the last.
+	require.Greater(t, n.P50, n.Wall/2)
+}
+
 func TestFloorDeliversToGroups(t *testing.T) {
 	const groups = 30
 	f := Launch(t)

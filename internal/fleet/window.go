@@ -64,10 +64,15 @@ type Load struct {
 	For    time.Duration
 	// Every, if not 0, is the time between two events.
 	Every time.Duration
+	// Burst, if not 0: so many events are published at a time, each burst when the one before has
+	// been written, while the clients' process stands still. What is measured is the writing alone,
+	// with the clients' core to spare; all of it must fit into the sockets' buffers. The clients read
+	// and compare it afterwards.
+	Burst int
 }
 
-// run publishes the load and waits until all has arrived. publish sends an event and may keep it
-// back; flush sends what was kept back, and may be nil.
+// run publishes the load and waits until all has arrived, or with bursts until it has been written.
+// publish sends an event and may keep it back; flush returns when everything has been written.
 func (l *Load) run(w *Window, publish func(n uint64) error, flush func() error) error {
 	began := now()
 	for i := 0; i < l.Events || now()-began < int64(l.For); i++ {
@@ -80,11 +85,14 @@ func (l *Load) run(w *Window, publish func(n uint64) error, flush func() error) 
 		if err := publish(w.Stamp()); err != nil {
 			return err
 		}
-	}
-	if flush != nil {
-		if err := flush(); err != nil {
-			return err
+		if l.Burst > 0 && (i+1)%l.Burst == 0 {
+			if err := flush(); err != nil {
+				return err
+			}
 		}
+	}
+	if err := flush(); err != nil || l.Burst > 0 {
+		return err
 	}
 	return w.Drain()
 }
@@ -93,7 +101,7 @@ func (l *Load) run(w *Window, publish func(n uint64) error, flush func() error) 
 type Turn struct {
 	Events, Deliveries uint64
 	Writes             uint64        // 0 if the side does not count them
-	Wall               time.Duration // from the first event until all has arrived
+	Wall               time.Duration // from the first event until all has arrived, or been written
 	CPU, Clients       time.Duration // user and system time of the side and of the fleet
 	P50, P99, Max      time.Duration // from Stamp to read(2)
 }
@@ -107,8 +115,10 @@ type Side interface {
 // Source is a side that this process publishes to.
 type Source struct {
 	Fleet *Fleet
-	// Publish sends event n.
+	// Publish sends event n. Flush returns when everything published has been written; it may be nil
+	// where there are no bursts.
 	Publish func(n uint64) error
+	Flush   func() error
 	// CPU returns the time that what is measured has used, Writes how many write(2) to clients it
 	// has made; Writes may be nil.
 	CPU    func() time.Duration
@@ -118,13 +128,16 @@ type Source struct {
 // Measure implements Side.
 func (s *Source) Measure(l Load) (Turn, error) {
 	return s.Fleet.measure(l, func(l Load) (t Turn, err error) {
-		writes := s.Writes
+		writes, flush := s.Writes, s.Flush
 		if writes == nil {
 			writes = func() uint64 { return 0 }
 		}
+		if l.Burst == 0 {
+			flush = func() error { return nil }
+		}
 		w := s.Fleet.Window(l.Window)
 		before, began, cpu := writes(), now(), s.CPU()
-		err = l.run(w, s.Publish, nil)
+		err = l.run(w, s.Publish, flush)
 		t = Turn{CPU: s.CPU() - cpu, Wall: time.Duration(now() - began), Events: w.published}
 		t.Writes = writes() - before
 		return t, err
@@ -140,7 +153,16 @@ func (f *Fleet) measure(l Load, run func(Load) (Turn, error)) (Turn, error) {
 	if err != nil {
 		return Turn{}, err
 	}
+	if l.Burst > 0 {
+		f.pause()
+	}
 	t, err := run(l)
+	if l.Burst > 0 {
+		f.resume()
+		rest := f.Window(l.Window)
+		rest.published = f.board.published.Load()
+		err = errors.Join(err, rest.Drain())
+	}
 	after, late := f.Report()
 	if err = errors.Join(err, late); err != nil {
 		return t, err
