@@ -30,6 +30,23 @@ func TestBatchKeepsItsOrder(t *testing.T) {
 	require.Zero(t, r.Matched)
 }
 
+func TestBatchIsOneWrite(t *testing.T) {
+	const spokes, events = 20, 8
+	h := newHub(t, Config{Shards: 2})
+	connectNull(t, h, spokes, nil)
+	batch := make([]codec.Envelope, events)
+	for i := range batch {
+		batch[i] = event("tick", "1", 10)
+	}
+	for range 100 { // shards that run beside this goroutine do not get ahead of it
+		before := h.Stats().Writes
+		_, err := h.DispatchBatch(batch)
+		require.NoError(t, err)
+		h.Flush()
+		require.EqualValues(t, spokes, h.Stats().Writes-before)
+	}
+}
+
 func TestBatchIsAllOrNothing(t *testing.T) {
 	h := newHub(t, Config{Limits: Limits{SpokeBytes: 1000, TotalBytes: 3000 + 3*itemBytes}})
 	s, k := connect(t, h)

@@ -127,3 +127,27 @@ func BenchmarkTopics(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkRelay takes a message from one spoke, as it was read, and dispatches it to all: parsing,
+// encoding and framing, and the shard's pass over spokes that cost nothing.
+func BenchmarkRelay(b *testing.B) {
+	const window = 64
+	b.Run("payload=256", func(b *testing.B) {
+		h := newHub(b, Config{})
+		from := connectNull(b, h, 1, nil)[0]
+		_, err := h.AddListener("*", func(s *Spoke, e codec.Envelope) { _, _ = h.Dispatch(e) })
+		require.NoError(b, err)
+		message, err := codec.AppendEnvelope(nil, event("tick", "42", 256))
+		require.NoError(b, err)
+		flush, n := flusher(h), 0
+		b.ReportAllocs()
+		for b.Loop() {
+			for range window {
+				from.Receive(message)
+			}
+			n += window
+			flush()
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/event")
+	})
+}

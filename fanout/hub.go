@@ -177,13 +177,16 @@ func (h *Hub) DispatchExcept(s *Spoke, e codec.Envelope) (Receipt, error) {
 	return Receipt{Matched: h.fanOut(it)}, nil
 }
 
-// fanOut posts an item that has been reserved to the shards that hold takers.
-func (h *Hub) fanOut(it *item) (matched int) {
-	h.dispatched.Add(1)
+// fanOut posts items that have been reserved to the shards that hold takers, all of them at once: a
+// shard that sleeps is woken for one pass.
+func (h *Hub) fanOut(items ...*item) (matched int) {
+	h.dispatched.Add(uint64(len(items)))
 	for _, sh := range h.shards {
-		matched += sh.dispatch(it)
+		matched += sh.dispatch(items)
 	}
-	h.passed(it)
+	for _, it := range items {
+		h.passed(it)
+	}
 	return matched
 }
 

@@ -98,10 +98,10 @@ func newShard(h *Hub, number int) *shard {
 	return sh
 }
 
-// post leaves p for the shard's goroutine.
-func (sh *shard) post(p post) {
+// post leaves posts for the shard's goroutine.
+func (sh *shard) post(posts ...post) {
 	sh.mu.Lock()
-	sh.inbox = append(sh.inbox, p)
+	sh.inbox = append(sh.inbox, posts...)
 	sh.wakeLocked()
 }
 
@@ -157,22 +157,30 @@ func (sh *shard) wakeLocked() {
 	}
 }
 
-// dispatch posts it for every spoke that takes its topic, and returns how many do.
-func (sh *shard) dispatch(it *item) (matched int) {
+// dispatch posts each item for every spoke that takes its topic, and returns how many do.
+func (sh *shard) dispatch(items []*item) (matched int) {
 	sh.mu.Lock()
+	before := len(sh.inbox)
+	for _, it := range items {
+		matched += sh.dispatchLocked(it)
+	}
+	if len(sh.inbox) == before {
+		sh.mu.Unlock()
+		return 0
+	}
+	sh.wakeLocked()
+	return matched
+}
+
+func (sh *shard) dispatchLocked(it *item) (matched int) {
 	sh.index.lookup(it.frame.Topic(), it.frame.Type(), func(t *takers) {
 		matched += len(t.spokes)
 		sh.inbox = append(sh.inbox, post{item: it, takers: t.lend()})
 		it.pending.Add(1)
 	})
-	if matched == 0 {
-		sh.mu.Unlock()
-		return 0
-	}
-	if s := it.except; s != nil && s.shard == sh && s.wantsLocked(it.frame.Type(), it.frame.ID()) {
+	if s := it.except; matched > 0 && s != nil && s.shard == sh && s.wantsLocked(it.frame.Type(), it.frame.ID()) {
 		matched--
 	}
-	sh.wakeLocked()
 	return matched
 }
 
