@@ -81,6 +81,34 @@ func (h *runningHub) source(f *fleet.Fleet, ev *event) *fleet.Source {
 	}
 }
 
+// batches is a side of the hub whose bursts are batches.
+type batches struct{ single, burst *fleet.Source }
+
+func (s batches) Measure(l fleet.Load) (fleet.Turn, error) {
+	if l.Burst > 0 {
+		return s.burst.Measure(l)
+	}
+	return s.single.Measure(l)
+}
+
+func (h *runningHub) batches(f *fleet.Fleet, ev *event) batches {
+	s := batches{h.source(f, ev), h.source(f, ev)}
+	var batch []codec.Envelope
+	s.burst.Publish = func(n uint64) error {
+		e := ev.numbered(n)
+		e.Payload = bytes.Clone(e.Payload)
+		batch = append(batch, e)
+		return nil
+	}
+	s.burst.Flush = func() error {
+		_, err := h.hub.DispatchBatch(batch)
+		batch = batch[:0]
+		h.hub.Flush()
+		return err
+	}
+	return s
+}
+
 // writes returns how many write(2) to clients there have been.
 func (h *runningHub) writes() uint64 {
 	h.hub.Flush()
@@ -103,12 +131,23 @@ type event struct {
 	envelope codec.Envelope
 }
 
-func newEvent(b testing.TB, payloadBytes int) *event {
+// newEvent returns an event of the topic tick:42.
+func newEvent(b testing.TB, payloadBytes int) *event { return newEventOf(b, "42", payloadBytes) }
+
+// newGroupEvent returns an event whose id is the number of the group that it goes to, see
+// fleet.Clients.Groups.
+func newGroupEvent(b testing.TB, payloadBytes int) *event {
+	e := newEventOf(b, fleet.Number(0), payloadBytes)
+	e.GroupAt = bytes.Index(e.Frame, []byte(e.envelope.ID))
+	return e
+}
+
+func newEventOf(b testing.TB, id string, payloadBytes int) *event {
 	b.Helper()
 	payload := bytes.Repeat([]byte{'x'}, payloadBytes)
 	payload[0], payload[payloadBytes-1] = '"', '"'
 	fleet.PutNumber(payload[1:], 0)
-	e := &event{envelope: codec.Envelope{Type: "tick", ID: "42", Payload: payload}}
+	e := &event{envelope: codec.Envelope{Type: "tick", ID: id, Payload: payload}}
 	f, err := codec.NewFrame(e.envelope, codec.Text)
 	require.NoError(b, err)
 	e.Frame = f.Bytes()
