@@ -46,7 +46,7 @@ type axis struct {
 	write func(float64) string // what stands at one of them
 }
 
-// chart is one panel, with its legend above it.
+// chart is one panel, with its heading and its legend above it.
 type chart struct {
 	*plot.Plot
 	x, y   axis
@@ -68,13 +68,14 @@ func newChart(x, y axis) *chart {
 	p := plot.New()
 	p.BackgroundColor = color.White
 	legend := plot.NewLegend()
-	legend.Left = true // and at the bottom of its place
+	legend.Left, legend.Top = true, true
 	legend.TextStyle.Font = sans(textSize)
 	legend.TextStyle.Color = inkColor
 	legend.ThumbnailWidth = vg.Points(28)
 	legend.Padding = vg.Points(3)
 	setAxis(&p.X, x)
 	setAxis(&p.Y, y)
+	p.Y.Label.Text = "" // it stands above the panel, where it can be read
 	grid := plotter.NewGrid()
 	grid.Horizontal.Color, grid.Vertical.Color = gridColor, gridColor
 	p.Add(grid)
@@ -95,7 +96,6 @@ func setAxis(to *plot.Axis, a axis) {
 		to.Tick.Marker = logTicks{}
 	} else {
 		to.Min = 0
-		to.AutoRescale = true
 	}
 	if len(a.at) > 0 {
 		var ticks plot.ConstantTicks
@@ -143,13 +143,15 @@ func (c *chart) explain(name string, thumbs ...plot.Thumbnailer) {
 	c.rows++
 }
 
-// widen leaves some room around what is drawn to a logarithmic scale; the other ends with a tick.
+// widen leaves some room around what is drawn.
 func (c *chart) widen() {
-	const room = 0.04
 	for a, of := range map[*plot.Axis]axis{&c.X: c.x, &c.Y: c.y} {
-		if of.log {
-			by := math.Pow(a.Max/a.Min, room)
+		switch {
+		case of.log:
+			by := math.Pow(a.Max/a.Min, 0.04)
 			a.Min, a.Max = a.Min/by, a.Max*by
+		case a.Min == 0:
+			a.Max *= 1.08
 		}
 	}
 }
@@ -158,11 +160,11 @@ const (
 	panelWidth   = 4.6 * vg.Inch
 	panelHeight  = 3.3 * vg.Inch
 	titleHeight  = 0.36 * vg.Inch
-	legendHeight = 13 * vg.Length(1) // of a row
+	legendHeight = 13 * vg.Length(1) // of a row, and of the heading
 	margin       = 0.12 * vg.Inch
 )
 
-// saveSVG puts the panels in a row under a title, each under its legend.
+// saveSVG puts the panels in a row under a title, each under its heading and its legend.
 func saveSVG(name, title string, panels []*chart) error {
 	rows := 0
 	row := make([]*plot.Plot, len(panels))
@@ -171,15 +173,17 @@ func saveSVG(name, title string, panels []*chart) error {
 		row[i] = p.Plot
 		rows = max(rows, p.rows)
 	}
-	top := titleHeight + legendHeight*vg.Length(rows) + margin
+	top := titleHeight + legendHeight*vg.Length(rows+1) + 2*margin
 	width := panelWidth * vg.Length(len(panels))
 	canvas := vgsvg.New(width, panelHeight+top)
 	all := draw.New(canvas)
 	canvas.SetColor(color.White)
 	canvas.Fill(all.Rectangle.Path())
-	all.FillText(text.Style{
+	heading := text.Style{
 		Color: inkColor, Font: sans(titleSize), Handler: plot.DefaultTextHandler, XAlign: draw.XCenter, YAlign: draw.YTop,
-	}, vg.Point{X: width / 2, Y: all.Max.Y - margin}, title)
+	}
+	all.FillText(heading, vg.Point{X: width / 2, Y: all.Max.Y - margin}, title)
+	heading.Font, heading.XAlign = sans(textSize+1), draw.XLeft
 	tiles := draw.Tiles{
 		Rows: 1, Cols: len(row), PadX: 2 * margin,
 		PadLeft: margin, PadRight: 2 * margin, PadBottom: margin, PadTop: top,
@@ -187,7 +191,9 @@ func saveSVG(name, title string, panels []*chart) error {
 	for i, c := range plot.Align([][]*plot.Plot{row}, tiles, all)[0] {
 		row[i].Draw(c)
 		above := row[i].DataCanvas(c)
-		above.Min.Y, above.Max.Y = above.Max.Y+margin/2, all.Max.Y
+		above.Max.Y = all.Max.Y - titleHeight - margin/2
+		above.FillText(heading, vg.Point{X: above.Min.X, Y: above.Max.Y}, panels[i].y.label)
+		above.Max.Y -= legendHeight + margin/2
 		panels[i].legend.Draw(above)
 	}
 	var b bytes.Buffer

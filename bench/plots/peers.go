@@ -58,8 +58,8 @@ func drawPeers(from io.Reader, to string) error {
 		return err
 	}
 	clients := servers[0].Clients
-	cpu := newChart(axis{label: "CPU per delivery, µs", log: true}, axis{})
-	idle := newChart(axis{label: "memory of an idle client, KB", log: true}, axis{})
+	cpu := newChart(axis{label: "µs", log: true}, axis{label: "CPU per delivery"})
+	idle := newChart(axis{label: "KB", log: true}, axis{label: "Resident memory for an idle client"})
 	for w, window := range servers[0].Windows {
 		var points plotter.XYs
 		for i, s := range servers {
@@ -98,7 +98,6 @@ func (c *chart) nameRows(servers []peerResult) {
 	font := c.Y.Tick.Label.Font
 	c.NominalY(names...)
 	c.Y.Tick.Label.Font = font
-	c.Y.AutoRescale = false
 	c.Y.Min, c.Y.Max = -0.6, float64(len(servers))-0.4
 }
 

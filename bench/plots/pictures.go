@@ -45,11 +45,11 @@ var growthPictures = []picture{
 				cpu("floor, a write(2) per event and spoke", floorStyle, atRate("floor")),
 				cpu("floor, events joined, flat out", floorStyle.second(), flatOut("floor")),
 			}},
-			{y: axis{label: "cores in use"}, lines: []line{
+			{y: axis{label: "Cores in use"}, lines: []line{
 				{"hub", hubStyle, "hub-cores", 1, side("hub")},
 				{"floor, a write(2) per event and spoke", floorStyle, "hub-cores", 1, atRate("floor")},
 			}},
-			{y: axis{label: "latency, ms", log: true}, lines: []line{
+			{y: axis{label: "Latency, ms", log: true}, lines: []line{
 				{"hub, p99", hubStyle, "p99-sec", milli, side("hub")},
 				{"floor, p99", floorStyle, "p99-sec", milli, atRate("floor")},
 				{"hub, p50", hubStyle.second(), "p50-sec", milli, side("hub")},
@@ -65,7 +65,7 @@ func cpu(name string, s style, takes func(reading) bool) line {
 
 // latencies is a panel of both sides with this window.
 func latencies(window float64) panel {
-	return panel{y: axis{label: "latency at window 1, ms", log: true}, lines: []line{
+	return panel{y: axis{label: "Latency at window 1, ms", log: true}, lines: []line{
 		{"hub, p99", hubStyle, "p99-sec", milli, of("hub", window)},
 		{"floor, p99", floorStyle, "p99-sec", milli, of("floor", window)},
 		{"hub, p50", hubStyle.second(), "p50-sec", milli, of("hub", window)},

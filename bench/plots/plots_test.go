@@ -82,7 +82,7 @@ func TestPicturesAreWellFormed(t *testing.T) {
 	for name, says := range map[string][]string{
 		"spokes.svg":  {"Cost and latency of a broadcast by number of spokes", "CPU per delivery, µs", "hub, window 4", "1k"},
 		"payload.svg": {"payload, bytes", "floor, p99", "64Ki"},
-		"rate.svg":    {"events/s", "cores in use"},
+		"rate.svg":    {"events/s", "Cores in use"},
 		"peers.svg":   {"WebSocket servers: a broadcast to 10,000 clients", "gws", "window 64"},
 	} {
 		b, err := os.ReadFile(filepath.Join(dir, name))
