@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -65,13 +66,13 @@ func TestEveryPeerDeliversInOrder(t *testing.T) {
 func BenchmarkPeers(b *testing.B) {
 	began := time.Now()
 	peers := chosen(b)
+	table, figures := create(b, *flagOut), create(b, *flagJSON)
 	var rows []*row
 	for _, clients := range numbers(b, *flagClients) {
 		rows = append(rows, measureAll(b, peers, clients, *flagRounds, *flagFor)...)
 	}
 	r := newReport(began, rows)
-	require.NoError(b, errors.Join(
-		r.printTable(os.Stdout), writeTo(*flagOut, r.printTable), writeTo(*flagJSON, r.printJSON)))
+	require.NoError(b, errors.Join(r.printTable(io.MultiWriter(os.Stdout, table)), r.printJSON(figures)))
 }
 
 // measureAll measures the peers in turn, round after round. The floor is the first. One that fails

@@ -9,7 +9,10 @@ import (
 	"os/exec"
 	"slices"
 	"strings"
+	"testing"
 	"time"
+
+	"github.com/stretchr/testify/require"
 
 	"github.com/alkdev/hub/internal/fleet"
 )
@@ -80,20 +83,16 @@ func commandLine() string {
 	return s
 }
 
-// writeTo calls write with the named file, if there is a name.
-func writeTo(name string, write func(io.Writer) error) error {
+// create creates the named file, before a long run rather than behind it. Without a name what is
+// written is discarded.
+func create(b testing.TB, name string) io.Writer {
 	if name == "" {
-		return nil
+		return io.Discard
 	}
 	f, err := os.Create(name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := write(f); err != nil {
-		return err
-	}
-	return f.Close()
+	require.NoError(b, err)
+	b.Cleanup(func() { require.NoError(b, f.Close()) })
+	return f
 }
 
 func (r *report) printJSON(to io.Writer) error {
