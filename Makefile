@@ -5,7 +5,7 @@ GO      ?= go
 ARGS    ?=
 RELEASE ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
-.PHONY: build run test check fmt bench bench-compare interop fuzz
+.PHONY: build run test check fmt bench bench-compare bench-peers bench-plots interop fuzz
 
 build: ## build bin/hub
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.release=$(RELEASE)' -o bin/hub ./cmd/hub
@@ -25,6 +25,12 @@ bench: ## the short benchmarks
 
 bench-compare: ## ten counts against another commit: make bench-compare BASE=<ref>
 	scripts/bench-compare $(BASE)
+
+bench-peers: ## a table of the hub beside other WebSocket servers and the kernel's floor
+	scripts/bench-peers
+
+bench-plots: ## how cost grows with spokes, payload and rate, drawn to docs/plots
+	scripts/bench-plots
 
 interop: ## spokes written by others: Node's ws, Python's websockets, headless Chromium, coder/websocket
 	scripts/interop

@@ -1,8 +1,9 @@
 // Package bench measures the whole hub over loopback sockets, beside the kernel's floor.
 //
-//	go test -run '^$' -bench . ./bench          everything, under three minutes
-//	go test -run '^$' -bench . -short ./bench   1,000 spokes, one payload
+//	go test -run '^$' -bench . ./bench          everything, in about six minutes
+//	go test -run '^$' -bench . -short ./bench   1,000 spokes
 //	scripts/bench-compare <ref>                 ten counts against another commit
+//	scripts/bench-plots                         BenchmarkGrowth, drawn to docs/plots
 //
 // # Method
 //

@@ -1,10 +1,9 @@
 // Package peers compares the hub with WebSocket servers by others, at the same broadcast job, beside
 // the kernel's floor. It is a module of its own, so that what it needs stays out of the hub's go.mod.
 //
-//	npm ci --prefix bench/peers/node                                  Node's ws, without which its row is empty
-//	go test -C bench/peers -run '^$' -bench Peers -timeout 1h         the table
-//	go test -C bench/peers -run '^$' -bench Peers -args -rounds 1     what the flags below ask for
-//	go test -C bench/peers ./...                                      every peer delivers everything, in order
+//	make bench-peers                              Node's ws installed, and the table
+//	ROUNDS=1 CLIENTS=100 FOR=200ms make bench-peers   the same as a try of half a minute
+//	go test -C bench/peers ./...                  every peer delivers everything, in order
 //
 // Which servers there are, and which part of whose documentation each follows, is said in package
 // servers and in node/server.mjs.
@@ -27,6 +26,8 @@
 //	-clients  numbers of clients, separated by commas
 //	-for      how long each window is kept full, at least; two windows are always sent
 //	-peers    only these, separated by commas; the floor is always measured
+//	-out      a file for the table, which also goes to standard output
+//	-json     a file for the figures, from which bench/plots draws
 //
 // # What is measured
 //
@@ -43,6 +44,6 @@
 //
 // Every client must have got exactly the bytes that were published, once; one in 64 has every frame
 // compared (in the tests every one). NATS joins messages into frames, so there every client's event
-// numbers are read instead. A peer that does not run, loses something or stalls has the reason in the
-// place of its figures.
+// numbers are read instead. A peer that does not run, loses something or stalls ends its round there:
+// what it lost stands in its row, and the reason below the table.
 package peers

@@ -1,8 +1,10 @@
 package peers
 
 import (
+	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 	"strconv"
@@ -21,6 +23,8 @@ var (
 	flagClients = flag.String("clients", "1000,10000", "numbers of clients, separated by commas")
 	flagFor     = flag.Duration("for", 2*time.Second, "how long each window is kept full, at least")
 	flagPeers   = flag.String("peers", "", "only these servers, separated by commas, and the floor")
+	flagOut     = flag.String("out", "", "a file for the table, beside standard output")
+	flagJSON    = flag.String("json", "", "a file for the figures as JSON")
 )
 
 func TestMain(m *testing.M) {
@@ -60,36 +64,48 @@ func TestEveryPeerDeliversInOrder(t *testing.T) {
 
 // BenchmarkPeers prints the table. What it reports of itself is how long that took.
 func BenchmarkPeers(b *testing.B) {
+	began := time.Now()
+	peers := chosen(b)
+	table, figures := create(b, *flagOut), create(b, *flagJSON)
 	var rows []*row
 	for _, clients := range numbers(b, *flagClients) {
-		rows = append(rows, measureAll(b, chosen(), clients)...)
+		rows = append(rows, measureAll(b, peers, clients, *flagRounds, *flagFor)...)
 	}
-	printTable(os.Stdout, rows)
+	r := newReport(began, rows)
+	require.NoError(b, errors.Join(r.printTable(io.MultiWriter(os.Stdout, table)), r.printJSON(figures)))
 }
 
-// measureAll measures the peers in turn, round after round. The floor is the first.
-func measureAll(b *testing.B, peers []peer, clients int) (rows []*row) {
+// measureAll measures the peers in turn, round after round. The floor is the first. One that fails
+// does not keep the others from being measured.
+func measureAll(b testing.TB, peers []peer, clients, rounds int, atLeast time.Duration) (rows []*row) {
 	for _, p := range peers {
 		r := &row{peer: p.name, clients: clients}
 		rows = append(rows, r)
 		r.floor = rows[0]
 	}
-	for n := range *flagRounds {
+	for n := range rounds {
 		for i := range peers {
-			fmt.Fprintf(os.Stderr, "round %d of %d, %d clients: %s\n", n+1, *flagRounds, clients, peers[i].name)
-			rows[i].rounds = append(rows[i].rounds, peers[i].try(b, clients, *flagFor))
+			fmt.Fprintf(os.Stderr, "round %d of %d, %d clients: %s\n", n+1, rounds, clients, peers[i].name)
+			rows[i].rounds = append(rows[i].rounds, peers[i].try(b, clients, atLeast))
 		}
 	}
 	return rows
 }
 
 // chosen returns the peers that -peers asks for, and the floor before them.
-func chosen() (peers []peer) {
-	names := strings.Split(*flagPeers, ",")
+func chosen(b *testing.B) (peers []peer) {
+	if *flagPeers == "" {
+		return all
+	}
+	names := append(strings.Split(*flagPeers, ","), nameOfFloor)
 	for _, p := range all {
-		if *flagPeers == "" || p.name == nameOfFloor || slices.Contains(names, p.name) {
+		if slices.Contains(names, p.name) {
 			peers = append(peers, p)
 		}
+	}
+	for _, name := range names {
+		known := slices.ContainsFunc(all, func(p peer) bool { return p.name == name })
+		require.True(b, known, "there is no server %q", name)
 	}
 	return peers
 }

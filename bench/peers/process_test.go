@@ -3,6 +3,7 @@ package peers
 import (
 	"runtime"
 	"runtime/debug"
+	"slices"
 	"testing"
 
 	"github.com/alkdev/hub/bench/peers/servers"
@@ -63,7 +64,7 @@ func roleOf(p *peer) string { return "peer " + p.name }
 // roles returns the main functions of the servers' processes.
 func roles() map[string]func() error {
 	m := make(map[string]func() error)
-	for _, p := range all {
+	for _, p := range slices.Concat(all, failing) {
 		if p.open != nil {
 			m[roleOf(&p)] = func() error { return serve(p.open) }
 		}

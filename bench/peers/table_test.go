@@ -1,38 +1,52 @@
 package peers
 
 import (
-	"cmp"
 	"fmt"
 	"io"
 	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"github.com/alkdev/hub/internal/fleet"
 )
 
-// row is everything about one server with one number of clients.
-type row struct {
-	peer    string
-	clients int
-	rounds  []round
-	floor   *row // of the same number of clients, round by round
+// printTable prints Markdown that can be read as it is, a table for each number of clients.
+func (r *report) printTable(to io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "commit %s; %s\n\n    %s\n", r.Commit, r.Machine, r.Command)
+	for rest := r.Servers; len(rest) > 0; {
+		clients := rest[0].Clients
+		n := slices.IndexFunc(rest, func(s result) bool { return s.Clients != clients })
+		if n < 0 {
+			n = len(rest)
+		}
+		fmt.Fprintf(&b, "\n%s clients, payload %d B, %s:\n\n", grouped(clients), r.PayloadBytes, rounds(r.Rounds))
+		appendTable(&b, rest[:n])
+		rest = rest[n:]
+	}
+	fmt.Fprintf(&b, "\nCPU of the server's process per message and client, and how many times the floor's that is. The three numbers of\n"+
+		"the other columns are for windows %s. Took %s.\n", overWindows(func(i int) string { return fmt.Sprint(windows[i]) }),
+		time.Duration(r.Seconds*float64(time.Second)).Round(time.Second))
+	_, err := io.WriteString(to, b.String())
+	return err
 }
 
-// printTable prints the rows in Markdown that can be read as it is.
-func printTable(to io.Writer, rows []*row) {
-	names := strings.Trim(strings.ReplaceAll(fmt.Sprint(windows), " ", " / "), "[]")
-	cells := [][]string{{"clients", "server"}}
-	for _, w := range windows {
-		cells[0] = append(cells[0], fmt.Sprintf("CPU/delivery, window %d", w))
+func rounds(n int) string {
+	if n == 1 {
+		return "one round"
 	}
-	cells[0] = append(cells[0], "deliveries/s, "+names, "p50 / p99 in ms, "+names, "idle client", "lost")
-	cells = append(cells, make([]string, len(cells[0])))
-	for _, r := range rows {
-		cells = append(cells, r.cells())
-	}
+	return fmt.Sprintf("medians of %d rounds", n)
+}
 
+// appendTable appends the rows of one number of clients, and what went wrong.
+func appendTable(b *strings.Builder, servers []result) {
+	head := []string{"server"}
+	for _, w := range windows {
+		head = append(head, fmt.Sprintf("CPU/delivery, window %d", w))
+	}
+	cells := [][]string{append(head, "deliveries/s", "p50 ms", "p99 ms", "idle client", "lost")}
+	for _, s := range servers {
+		cells = append(cells, s.cells())
+	}
 	widths := make([]int, len(cells[0]))
 	for _, line := range cells {
 		for i, c := range line {
@@ -41,112 +55,82 @@ func printTable(to io.Writer, rows []*row) {
 	}
 	for n, line := range cells {
 		for i, c := range line {
-			fill := " "
-			if n == 1 {
-				fill = "-"
-			}
-			fmt.Fprintf(to, "|%s%s%s%s", fill, c, strings.Repeat(fill, widths[i]-utf8.RuneCountInString(c)), fill)
+			fmt.Fprintf(b, "| %s%s ", c, strings.Repeat(" ", widths[i]-utf8.RuneCountInString(c)))
 		}
-		fmt.Fprintln(to, "|")
+		b.WriteString("|\n")
+		if n == 0 {
+			for _, w := range widths {
+				fmt.Fprintf(b, "|%s", strings.Repeat("-", w+2))
+			}
+			b.WriteString("|\n")
+		}
 	}
-	for _, r := range rows {
-		if err := r.failure(); err != nil {
-			fmt.Fprintf(to, "\n%s, %d clients: %v\n", r.peer, r.clients, err)
+	for _, s := range servers {
+		if s.Failure != "" {
+			fmt.Fprintf(b, "\n%s: %s.\n", s.Server, s.Failure)
 		}
 	}
 }
 
 // cells returns the row as text.
-func (r *row) cells() []string {
-	cells := []string{fmt.Sprint(r.clients), r.peer}
-	var rates, latencies []string
-	for w := range windows {
-		cpu := r.median(func(i int) (float64, bool) { return cpuPerDelivery(r, i, w) })
-		ratio := r.median(func(i int) (float64, bool) {
-			own, ok := cpuPerDelivery(r, i, w)
-			floor, also := cpuPerDelivery(r.floor, i, w)
-			return own / floor, ok && also
-		})
-		cells = append(cells, fmt.Sprintf("%s us (%s)", figure(cpu, 1e3), figure(ratio, 1)))
-		rates = append(rates, perSecond(r.ofTurns(w, func(t fleet.Turn) float64 {
-			return float64(t.Deliveries) / t.Wall.Seconds()
-		})))
-		latencies = append(latencies, fmt.Sprintf("%s-%s",
-			figure(r.ofTurns(w, func(t fleet.Turn) float64 { return float64(t.P50) }), float64(time.Millisecond)),
-			figure(r.ofTurns(w, func(t fleet.Turn) float64 { return float64(t.P99) }), float64(time.Millisecond))))
+func (s *result) cells() []string {
+	cells := []string{s.Server}
+	for _, f := range s.Windows {
+		cells = append(cells, joined(figure(f.CPUNanos, 1e3)+" us", "("+figure(f.TimesFloor, 1)+"x)"))
 	}
-	idle := r.median(func(i int) (float64, bool) { return r.rounds[i].idleBytes, r.rounds[i].idleBytes != 0 })
-	return append(cells, strings.Join(rates, " / "), strings.Join(latencies, " / "), figure(idle, 1<<10)+" KB", r.lost())
+	of := func(text func(figures) string) string {
+		return overWindows(func(i int) string { return text(s.Windows[i]) })
+	}
+	const ms = float64(time.Millisecond)
+	return append(cells,
+		of(func(f figures) string { return perSecond(f.DeliveriesPerSec) }),
+		of(func(f figures) string { return figure(f.P50Nanos, ms) }),
+		of(func(f figures) string { return figure(f.P99Nanos, ms) }),
+		joined(figure(s.IdleBytes, 1<<10)+" KB"), s.lost())
 }
 
-// lost says what the server gave up, in the worst round, or that something went wrong.
-func (r *row) lost() string {
-	var worst answer
-	for _, o := range r.rounds {
-		worst.Messages = max(worst.Messages, o.lost.Messages)
-		worst.Clients = max(worst.Clients, o.lost.Clients)
+// lost says what the server gave up, or that it did not deliver for a reason that stands below.
+func (s *result) lost() string {
+	var lost []string
+	if s.LostMessages > 0 {
+		lost = append(lost, "messages dropped: "+grouped(s.LostMessages))
+	}
+	if s.LostClients > 0 {
+		lost = append(lost, "clients cut off: "+grouped(s.LostClients))
 	}
 	switch {
-	case worst.Messages > 0 && worst.Clients > 0:
-		return fmt.Sprintf("%d messages, %d clients", worst.Messages, worst.Clients)
-	case worst.Messages > 0:
-		return fmt.Sprintf("%d messages", worst.Messages)
-	case worst.Clients > 0:
-		return fmt.Sprintf("%d clients", worst.Clients)
-	case r.failure() != nil:
+	case len(lost) > 0:
+		return strings.Join(lost, ", ")
+	case s.Failure != "":
 		return "see below"
 	}
 	return "0"
 }
 
-// failure returns why a round did not run to its end, if one did not.
-func (r *row) failure() error {
-	for i, o := range r.rounds {
-		if o.err != nil {
-			return fmt.Errorf("round %d: %s", i+1, strings.ReplaceAll(o.err.Error(), "\n", "; "))
-		}
+func overWindows(text func(i int) string) string {
+	var all []string
+	for i := range windows {
+		all = append(all, text(i))
 	}
-	return nil
+	return strings.Join(all, " / ")
 }
 
-func cpuPerDelivery(r *row, round, window int) (nanos float64, ok bool) {
-	turns := r.rounds[round].turns
-	if window >= len(turns) {
-		return 0, false
-	}
-	return float64(turns[window].CPU) / float64(turns[window].Deliveries), true
-}
+const missing = "-"
 
-func (r *row) ofTurns(window int, of func(fleet.Turn) float64) float64 {
-	return r.median(func(i int) (float64, bool) {
-		if turns := r.rounds[i].turns; window < len(turns) {
-			return of(turns[window]), true
-		}
-		return 0, false
-	})
-}
-
-// median returns the median over the rounds that have the figure, or a negative number if none has.
-func (r *row) median(of func(round int) (float64, bool)) float64 {
-	var all []float64
-	for i := range r.rounds {
-		if f, ok := of(i); ok {
-			all = append(all, f)
-		}
+// joined joins the parts, or is one dash if the first has no figure.
+func joined(parts ...string) string {
+	if strings.HasPrefix(parts[0], missing) {
+		return missing
 	}
-	if len(all) == 0 {
-		return -1
-	}
-	slices.SortFunc(all, cmp.Compare[float64])
-	return (all[(len(all)-1)/2] + all[len(all)/2]) / 2
+	return strings.Join(parts, " ")
 }
 
 // figure prints a number of units with at least two digits that matter, or a dash if there is none.
 func figure(f, unit float64) string {
 	f /= unit
 	switch {
-	case f < 0:
-		return "-"
+	case f == 0:
+		return missing
 	case f < 1:
 		return fmt.Sprintf("%.2f", f)
 	case f < 100:
@@ -157,7 +141,16 @@ func figure(f, unit float64) string {
 
 func perSecond(f float64) string {
 	if f >= 1e6 {
-		return figure(f, 1e6) + " M"
+		return figure(f, 1e6) + "M"
 	}
-	return figure(f, 1e3) + " k"
+	return joined(figure(f, 1e3) + "k")
+}
+
+// grouped writes thousands apart.
+func grouped[N int | uint64](n N) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
 }

@@ -57,6 +57,10 @@ func (l *Floor) Connect(c Clients) (Count, error) {
 		return Count{}, errors.New("fleet: the floor waits for every client")
 	}
 	prefix, _, _ := strings.Cut(c.Path, GroupMark)
+	// Before the floor closes its side, which clients that count would report.
+	if _, err := l.fleet.Disconnect(); err != nil {
+		return Count{}, err
+	}
 	var a floorAnswer
 	if err := l.Ask(floorCommand{Accept: c.Reading, Groups: c.Groups, Prefix: prefix}, &a); err != nil {
 		return Count{}, err

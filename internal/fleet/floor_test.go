@@ -83,6 +83,19 @@ func TestFloorAcceptsAgain(t *testing.T) {
 	}
 }
 
+func TestFloorTakesOthersInTheirPlace(t *testing.T) {
+	l := StartFloor(t, Launch(t))
+	ev := testEvent(100)
+	ev.GroupAt = 0
+	for _, clients := range []int{50, 20, 70} {
+		_, err := l.Connect(Clients{Reading: clients, Checked: 1})
+		require.NoError(t, err)
+		n, err := l.Measure(Load{Event: ev, Window: 4, Events: 40})
+		require.NoError(t, err)
+		require.EqualValues(t, 40*clients, n.Deliveries)
+	}
+}
+
 func TestAnswerIsThatOfTheExample(t *testing.T) {
 	require.Contains(t, string(appendAnswer(nil, []byte(exampleKey))), "Sec-WebSocket-Accept: "+acceptKey+"\r\n")
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"io"
 	"os"
 	"runtime"
 	"strings"
@@ -43,7 +44,9 @@ func Floor() (Server, error) {
 		for err == nil {
 			err = f.pass()
 		}
-		fmt.Fprintln(os.Stderr, "floor:", err)
+		if err != io.EOF {
+			fmt.Fprintln(os.Stderr, "floor:", err)
+		}
 	}()
 	return Server{Address: fmt.Sprintf("127.0.0.1:%d", name.(*unix.SockaddrInet4).Port)}, nil
 }
@@ -98,7 +101,7 @@ func (f *floor) pass() error {
 	case err != nil:
 		return os.NewSyscallError("read", err)
 	case n == 0:
-		return fmt.Errorf("the publisher has left")
+		return io.EOF // the publisher has left
 	}
 	f.arrived += n
 	f.out = f.out[:0]
