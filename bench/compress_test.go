@@ -18,107 +18,92 @@ var (
 )
 
 const (
-	compressPairs  = 5                      // of turns, in every iteration
-	compressTurn   = 200 * time.Millisecond // and compressEvents at least
+	compressPairs  = 5                      // of turns
+	compressTurn   = 200 * time.Millisecond // for each window, and compressEvents at least
 	compressEvents = 8
 )
 
 // BenchmarkCompressed gives turns to a hub without compression and to one whose spokes all take it,
 // each in a process of its own with clients of its own, which cut frames by their headers. What it
-// reports are medians: of each hub, and of the ratio within a pair of turns.
+// reports are medians: of each hub, and of the ratio within a pair of turns. All windows are measured
+// in one turn, for before it the kernel has to be won over again, see quickAcks.
 func BenchmarkCompressed(b *testing.B) {
 	for _, spokes := range compressSpokes {
 		if testing.Short() && spokes != 1000 {
 			continue
 		}
 		b.Run(fmt.Sprintf("spokes=%d", spokes), func(group *testing.B) {
-			var plain, deflated *hubProcess
+			defer fleet.LeaveClientsTheirCore()()
+			clients := fleet.Clients{Reading: spokes, Checked: checkedInBenchmarks}
+			plain, deflated := startHubProcess(group, false, clients), startHubProcess(group, true, clients)
 			for _, payload := range compressPayloads {
 				group.Run(fmt.Sprintf("payload=%d", payload), func(b *testing.B) {
-					for _, size := range caseWindows {
-						b.Run(fmt.Sprintf("window=%d", size), func(b *testing.B) {
-							defer fleet.LeaveClientsTheirCore()()
-							if plain == nil {
-								plain, deflated = startPair(group, spokes)
-							}
-							measurePairs(b, plain, deflated, newQuotes(payload), size)
-						})
-					}
+					reportPairs(b, measurePairs(b, plain, deflated, newQuotes(payload)))
 				})
 			}
 		})
 	}
 }
 
-// startPair returns a hub without compression and one with it, each with so many spokes.
-func startPair(b testing.TB, spokes int) (plain, deflated *hubProcess) {
+// pair is what each of two hubs did in a turn, by window.
+type pair struct{ plain, deflated []fleet.Turn }
+
+// measurePairs gives turns to both.
+func measurePairs(b *testing.B, plain, deflated *hubProcess, q *quotes) (pairs []pair) {
 	b.Helper()
-	q := newQuotes(compressPayloads[0])
-	start := func(compress bool) *hubProcess {
-		h := startHubProcess(b, compress, fleet.Clients{Reading: spokes, Checked: checkedInBenchmarks})
+	turn := func(h *hubProcess) (turns []fleet.Turn) {
+		// A connection that had to wait for its turn is treated as a new one.
 		_, err := h.measure(q, fleet.Load{Window: 1, Events: quickAcks})
 		require.NoError(b, err)
-		return h
+		for _, size := range caseWindows {
+			t, err := h.measure(q, fleet.Load{Window: size, Events: compressEvents, For: compressTurn})
+			require.NoError(b, err)
+			turns = append(turns, t)
+		}
+		return turns
 	}
-	return start(false), start(true)
+	for range compressPairs {
+		pairs = append(pairs, pair{turn(plain), turn(deflated)})
+	}
+	return pairs
 }
 
-// measurePairs publishes to the two in turn.
-func measurePairs(b *testing.B, plain, deflated *hubProcess, q *quotes, size int) {
-	b.Helper()
-	turn := func(h *hubProcess, atLeast time.Duration) fleet.Turn {
-		t, err := h.measure(q, fleet.Load{Window: size, Events: compressEvents, For: atLeast})
-		require.NoError(b, err)
-		return t
-	}
-	turn(plain, 0)
-	turn(deflated, 0)
-	var pairs [][2]fleet.Turn
-	for b.Loop() {
-		for range compressPairs {
-			var p [2]fleet.Turn
-			for i := range p { // who begins takes turns, too
-				if i == len(pairs)%2 {
-					p[0] = turn(plain, compressTurn)
-				} else {
-					p[1] = turn(deflated, compressTurn)
+// reportPairs reports each window under a name of its own.
+func reportPairs(b *testing.B, pairs []pair) {
+	for w, size := range caseWindows {
+		b.Run(fmt.Sprintf("window=%d", size), func(b *testing.B) {
+			median := func(of func(p *pair) float64) float64 {
+				all := make([]float64, len(pairs))
+				for i := range pairs {
+					all[i] = of(&pairs[i])
 				}
+				slices.Sort(all)
+				return all[len(all)/2]
 			}
-			pairs = append(pairs, p)
-		}
+			for name, turn := range map[string]func(*pair) *fleet.Turn{
+				"plain-":    func(p *pair) *fleet.Turn { return &p.plain[w] },
+				"deflated-": func(p *pair) *fleet.Turn { return &p.deflated[w] },
+			} {
+				report := func(unit string, of func(t *fleet.Turn) float64) {
+					b.ReportMetric(median(func(p *pair) float64 { return of(turn(p)) }), name+unit)
+				}
+				report("cpu-ns/delivery", cpuPerDelivery)
+				report("B/delivery", bytesPerDelivery)
+				report("deliveries/s", func(t *fleet.Turn) float64 { return float64(t.Deliveries) / t.Wall.Seconds() })
+				report("events/write", func(t *fleet.Turn) float64 { return float64(t.Deliveries) / float64(t.Writes) })
+				report("p50-ns", func(t *fleet.Turn) float64 { return float64(t.P50) })
+				report("p99-ns", func(t *fleet.Turn) float64 { return float64(t.P99) })
+			}
+			b.ReportMetric(median(func(p *pair) float64 { return cpuPerDelivery(&p.deflated[w]) / cpuPerDelivery(&p.plain[w]) }), "cpu-ratio")
+			b.ReportMetric(median(func(p *pair) float64 { return bytesPerDelivery(&p.plain[w]) / bytesPerDelivery(&p.deflated[w]) }), "size-ratio")
+			b.ReportMetric(0, "ns/op") // nothing is left to do
+		})
 	}
-	reportPairs(b, pairs)
 }
 
-func reportPairs(b *testing.B, pairs [][2]fleet.Turn) {
-	median := func(of func(p *[2]fleet.Turn) float64) float64 {
-		all := make([]float64, len(pairs))
-		for i := range pairs {
-			all[i] = of(&pairs[i])
-		}
-		slices.Sort(all)
-		return all[len(all)/2]
-	}
-	perDelivery := func(sum float64, t *fleet.Turn) float64 { return sum / float64(t.Deliveries) }
-	cpu := func(t *fleet.Turn) float64 { return perDelivery(float64(t.CPU), t) }
-	bytes := func(t *fleet.Turn) float64 { return perDelivery(float64(t.Bytes), t) }
-	for i, name := range []string{"plain-", "deflated-"} {
-		report := func(unit string, of func(t *fleet.Turn) float64) {
-			b.ReportMetric(median(func(p *[2]fleet.Turn) float64 { return of(&p[i]) }), name+unit)
-		}
-		report("cpu-ns/delivery", cpu)
-		report("B/delivery", bytes)
-		report("deliveries/s", func(t *fleet.Turn) float64 { return float64(t.Deliveries) / t.Wall.Seconds() })
-		report("events/write", func(t *fleet.Turn) float64 {
-			return perDelivery(float64(t.Deliveries), &fleet.Turn{Deliveries: t.Writes})
-		})
-		report("p50-ns", func(t *fleet.Turn) float64 { return float64(t.P50) })
-		report("p99-ns", func(t *fleet.Turn) float64 { return float64(t.P99) })
-	}
-	b.ReportMetric(median(func(p *[2]fleet.Turn) float64 { return cpu(&p[1]) / cpu(&p[0]) }), "cpu-ratio")
-	b.ReportMetric(median(func(p *[2]fleet.Turn) float64 { return bytes(&p[0]) / bytes(&p[1]) }), "size-ratio")
-	b.ReportMetric(0, "ns/op") // of so many turns
-}
+func cpuPerDelivery(t *fleet.Turn) float64 { return float64(t.CPU) / float64(t.Deliveries) }
+
+func bytesPerDelivery(t *fleet.Turn) float64 { return float64(t.Bytes) / float64(t.Deliveries) }
 
 func TestBothHubsOfAPairDeliverEveryMessage(t *testing.T) {
 	q := newQuotes(1024)
