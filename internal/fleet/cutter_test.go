@@ -64,9 +64,12 @@ const (
 	deflatedFirst = plainFirst | rsv1Bit
 )
 
+// testInflater is for all cutters of a test together, as it is for all clients of a fleet.
+var testInflater = newInflater()
+
 // testCutter returns the cutter of a client.
 func testCutter(ev *Event, group, groups uint64, check, deflated bool) *cutter {
-	return newCutter(ev, &client{group: group, check: check}, groups, deflated, newInflater())
+	return newCutter(ev, &client{group: group, check: check}, groups, deflated, testInflater)
 }
 
 func TestFramesAreCutAtEverySplit(t *testing.T) {
