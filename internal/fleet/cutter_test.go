@@ -195,6 +195,7 @@ func (s *compressing) close() {
 }
 
 func TestCompressionMustBeAccepted(t *testing.T) {
+	f := Launch(t)
 	for answer, accepted := range map[string]bool{
 		"": false,
 		"Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n": true,
@@ -204,10 +205,8 @@ func TestCompressionMustBeAccepted(t *testing.T) {
 	} {
 		s := &compressing{answer: answer}
 		server := httptest.NewServer(s)
-		f := Launch(t)
 		_, err := f.Connect(Clients{Address: server.Listener.Addr().String(), Deflate: true, Reading: 1})
 		require.Equal(t, accepted, err == nil, "%q: %v", answer, err)
-		f.Stop()
 		s.close()
 		server.Close()
 	}
