@@ -5,7 +5,7 @@ GO      ?= go
 ARGS    ?=
 RELEASE ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
-.PHONY: build run test check fmt bench bench-compare bench-peers bench-plots interop fuzz
+.PHONY: build run test check fmt bench bench-compare bench-targets bench-peers bench-plots interop fuzz
 
 build: ## build bin/hub
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.release=$(RELEASE)' -o bin/hub ./cmd/hub
@@ -21,7 +21,10 @@ check: ## what a commit has to pass
 	scripts/check
 
 bench: ## the short benchmarks
-	$(GO) test -run xxx -bench . ./bench
+	$(GO) test -run '^$$' -bench . -short ./bench
+
+bench-targets: ## the hub beside what it is to reach: pairs of turns, and a table
+	scripts/bench-targets
 
 bench-compare: ## ten counts against another commit: make bench-compare BASE=<ref>
 	scripts/bench-compare $(BASE)

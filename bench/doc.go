@@ -1,7 +1,8 @@
 // Package bench measures the whole hub over loopback sockets, beside the kernel's floor.
 //
-//	go test -run '^$' -bench . ./bench          everything, in about six minutes
-//	go test -run '^$' -bench . -short ./bench   1,000 spokes
+//	go test -run '^$' -bench . -short ./bench   1,000 spokes, about four minutes
+//	go test -run '^$' -bench . ./bench          everything, about a quarter of an hour
+//	scripts/bench-targets                       BenchmarkTargets, five pairs a row, with a table
 //	scripts/bench-compare <ref>                 ten counts against another commit
 //	scripts/bench-plots                         BenchmarkGrowth, drawn to docs/plots
 //
@@ -15,6 +16,10 @@
 // client that reads. Window 1 is the latency of one broadcast, 64 is a busy hub. The child reports
 // through a pipe how many events are complete.
 //
+// BenchmarkCompressed gives turns to two hubs, each in a process of its own with clients of its own:
+// together they have more connections than one may. A frame's length varies with what is in it, so
+// these clients read every byte and cut frames by their headers, on both sides.
+//
 // BenchmarkFloor puts in the place of the hub one thread that does nothing but take what the window
 // allows, already joined, and write(2) it to one descriptor after the other. No hub can be cheaper
 // with a write per spoke; compare within one run, for machines differ and so do their moods.
@@ -26,11 +31,15 @@
 //	hub-cores         CPU seconds per second of the hub's process
 //	client-cores      the same of the clients; near 1, their only thread is the busy side and the
 //	                  hub waits for it: then look at cpu-ns/delivery, not at deliveries/s
+//	plain-, deflated- of the hub without compression and with it: medians of the turns
+//	cpu-ratio         CPU of the second divided by that of the first: median of the pairs of turns
+//	size-ratio        bytes per delivery of the first divided by those of the second
 //	p50-ns, p99-ns    from just before Dispatch to just after the read(2), over all deliveries
 //
 // # What is checked
 //
-// In every run, timed or not, each client must have got exactly the bytes that were published: a
-// loss, a repetition or anything unexpected fails the benchmark. One client in 64 also has every
-// frame compared, the number in it included; in the tests every client has.
+// In every run, timed or not, each client must have got exactly the bytes that were published, or
+// where their number varies exactly as many messages: a loss, a repetition or anything unexpected fails the benchmark. One client in 64 also has every
+// frame compared, the number in it included, after inflation if it was compressed; in the tests every
+// client has.
 package bench

@@ -35,7 +35,7 @@ func openHub(config fanout.Config) (*runningHub, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := loop.New(loop.Config{Hub: hub, Logger: quiet, Ping: 24 * time.Hour})
+	server, err := loop.New(loop.Config{Hub: hub, Logger: quiet, Ping: 24 * time.Hour, Compress: config.Deflater != nil})
 	if err != nil {
 		return nil, err
 	}

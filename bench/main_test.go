@@ -7,10 +7,15 @@ import (
 	"github.com/alkdev/hub/internal/leak"
 )
 
-// roleHub is a child process with a hub and nothing else.
-const roleHub = "hub"
+// Child processes with a hub: one that does nothing else, and two that publish, without compression
+// and with it.
+const (
+	roleHub      = "hub"
+	rolePlain    = "plain hub"
+	roleDeflated = "deflated hub"
+)
 
 func TestMain(m *testing.M) {
-	fleet.Main(map[string]func() error{roleHub: hubMain})
+	fleet.Main(map[string]func() error{roleHub: hubMain, rolePlain: plainMain, roleDeflated: deflatedMain})
 	leak.Main(m)
 }

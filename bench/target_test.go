@@ -21,7 +21,7 @@ import (
 //	go test -run '^$' -bench Targets -benchtime 5x ./bench
 func BenchmarkTargets(b *testing.B) {
 	r := &results{}
-	b.Cleanup(func() { r.print() })
+	b.Cleanup(r.print)
 	for _, row := range []struct {
 		job string
 		run func(*testing.B, *results)
@@ -33,6 +33,7 @@ func BenchmarkTargets(b *testing.B) {
 		{"topics", topicsTargets},
 		{"targeted", targetedTargets},
 		{"payload", payloadTargets},
+		{"compressed", compressedTargets},
 		{"stalled", stalledTargets},
 		{"slow", slowTargets},
 	} {

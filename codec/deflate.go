@@ -25,6 +25,9 @@ const syncTail = "\x00\x00\xff\xff"
 // KiB takes 15 us and becomes 928 bytes. Level 1 takes 8.1 and 14 us for 374 and 1034 bytes, level 6
 // takes 11 and 23 us for 323 and 876 (BenchmarkCompressed, EPYC, of several runs the best).
 //
+// Lists of prices, where only the names of members repeat, take 17 and 34 us for 464 and 1223 bytes at
+// level 3; between levels 1 and 6 it is 15 to 18 us and 476 to 455 bytes of 1 KiB (the same machine).
+//
 // Why not compress/flate: its level 1 takes 12.2 and 22 us for 342 and 996 bytes, its level 6 takes
 // 22 and 49 us for 322 and 856.
 type Deflater struct {

@@ -8,7 +8,7 @@ func (c *clients) begin(ev Event) error {
 	if ev.Marker == "" {
 		c.frameBytes = uint64(len(ev.Frame))
 	}
-	groups := uint64(max(1, c.config.Groups))
+	groups, inflates := uint64(max(1, c.config.Groups)), newInflater()
 	members := make([]int32, groups)
 	for i := range c.all {
 		cl := &c.all[i]
@@ -20,7 +20,10 @@ func (c *clients) begin(ev Event) error {
 		}
 		members[cl.group]++
 		cl.bytes, cl.frames, cl.stream = 0, 0, nil
-		if cl.check || ev.Marker != "" {
+		switch {
+		case len(ev.Messages) > 0:
+			cl.stream = newCutter(&ev, cl, groups, c.config.Deflate, inflates)
+		case cl.check || ev.Marker != "":
 			cl.stream = newStream(&ev, cl.group, groups)
 		}
 	}
@@ -40,6 +43,7 @@ func (c *clients) report() (n Count, err error) {
 		if cl.phase != counting {
 			continue
 		}
+		n.Bytes += cl.bytes
 		want := published
 		if groups := uint64(c.config.Groups); groups > 0 {
 			want = (published + groups - 1 - cl.group) / groups

@@ -27,6 +27,9 @@ type Clients struct {
 	Subprotocol string
 	// Header is more lines of the request, each with its CRLF.
 	Header string
+	// Deflate offers permessage-deflate without context takeover (RFC 7692). It must be accepted, and
+	// every one of the Messages of an Event must be compressed then.
+	Deflate bool
 	// Hello is what each client sends as soon as the handshake is answered: frames, made by
 	// Message.
 	Hello []byte
@@ -74,6 +77,7 @@ type Count struct {
 	Deliveries    uint64
 	P50, P99, Max time.Duration
 
+	Bytes   uint64        // since Begin, headers of frames included
 	Elapsed time.Duration // Connect: from the first connect(2) until all count
 }
 

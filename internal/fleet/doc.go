@@ -14,9 +14,11 @@
 // fleet: a Source is one that is published to from here, a Floor is one thread in a child process
 // that does it with bare write(2). Measure gives a Side a Load and returns a Turn. A comparison gives
 // turns to several sides in a row, again and again, because the machine changes under a long
-// measurement.
+// measurement. A server that needs all the descriptors of a process is a Source in a child, which
+// inherits the fleet.
 //
 // An Event is plain data: the bytes that a client receives, and where the number stands in them. A
 // server whose frames are not always the same, because it joins several events into one or counts
-// itself, is counted by an Event with a Marker.
+// itself, is counted by an Event with a Marker; one whose frames vary in length, because it compresses
+// them, by an Event with Messages.
 package fleet

@@ -23,6 +23,11 @@ type Event struct {
 	// vary: each occurrence in what a client receives is one event, and the number follows it. Every
 	// client's numbers are looked at then, and nothing else is.
 	Marker string
+
+	// Messages, if there are any, take the place of Frame, for servers whose frames vary in length
+	// with what is in them: event n is one of these in turn, with its number at NumberAt, in a frame
+	// that is known by its header. There is no GroupAt in them, and a Floor does not send them.
+	Messages [][]byte
 }
 
 // NumberDigits is how many digits a number has.

@@ -43,6 +43,19 @@ func Launch(b testing.TB) *Fleet {
 	return f
 }
 
+// StartPublisher starts a role that publishes to these clients itself, see Inherited.
+func (f *Fleet) StartPublisher(b testing.TB, name string) *Child {
+	b.Helper()
+	return Start(b, name, f.progress, f.shared)
+}
+
+// Inherited returns the clients that a process which StartPublisher has started publishes to, for
+// Source.Run. They obey the parent alone.
+func Inherited() (*Fleet, error) {
+	shared, err := mapBoard(os.NewFile(boardFD, "board"))
+	return &Fleet{board: shared, progress: os.NewFile(progressFD, "progress")}, err
+}
+
 // Connect makes these connections instead of those there are, and returns once each of them counts.
 func (f *Fleet) Connect(c Clients) (n Count, err error) {
 	c.setDefaults()

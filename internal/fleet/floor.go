@@ -34,7 +34,7 @@ type floorAnswer struct {
 // theirs. It ends with b.
 func StartFloor(b testing.TB, f *Fleet) *Floor {
 	b.Helper()
-	l := &Floor{Child: Start(b, roleFloor, f.progress, f.shared), fleet: f}
+	l := &Floor{Child: f.StartPublisher(b, roleFloor), fleet: f}
 	KeepOffClients(l.PID())
 	return l
 }
@@ -75,7 +75,7 @@ func (l *Floor) Connect(c Clients) (Count, error) {
 
 // Measure implements Side.
 func (l *Floor) Measure(load Load) (Turn, error) {
-	return l.fleet.measure(load, func(load Load) (Turn, error) {
+	return l.fleet.Measure(load, func(load Load) (Turn, error) {
 		var a floorAnswer
 		err := l.Ask(floorCommand{Load: load}, &a)
 		return a.Turn, err

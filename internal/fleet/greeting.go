@@ -13,6 +13,20 @@ const (
 	acceptKey  = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
 )
 
+// The extension that Clients.Deflate offers, and the parameter with which the server compresses each
+// message by itself (RFC 7692 section 7.1.1.1).
+const (
+	deflate     = "permessage-deflate"
+	ownMessages = "server_no_context_takeover"
+)
+
+// deflates reports whether an answer to the handshake accepts the extension.
+func deflates(answer []byte) bool {
+	_, line, found := bytes.Cut(bytes.ToLower(answer), []byte("\r\nsec-websocket-extensions: "+deflate+";"))
+	line, _, _ = bytes.Cut(line, []byte("\r\n"))
+	return found && bytes.Contains(line, []byte(ownMessages))
+}
+
 // handshake asks for the upgrade.
 func handshake(c *Clients, group uint64) []byte {
 	path := c.Path
@@ -26,6 +40,9 @@ func handshake(c *Clients, group uint64) []byte {
 		"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: "+exampleKey+"\r\n"...)
 	if c.Subprotocol != "" {
 		b = append(append(append(b, "Sec-WebSocket-Protocol: "...), c.Subprotocol...), "\r\n"...)
+	}
+	if c.Deflate {
+		b = append(b, "Sec-WebSocket-Extensions: "+deflate+"; client_no_context_takeover; "+ownMessages+"\r\n"...)
 	}
 	b = append(b, c.Header...)
 	return append(b, "\r\n"...)
@@ -50,6 +67,9 @@ func (g *greeting) hear(b []byte, c *Clients) (done bool, err error) {
 		if !bytes.HasPrefix(answer, []byte("HTTP/1.1 101 ")) || !bytes.Contains(answer, []byte(acceptKey)) {
 			return false, fmt.Errorf("the handshake was answered with %q", answer)
 		}
+		if c.Deflate && !deflates(answer) {
+			return false, fmt.Errorf("compression was declined with %q", answer)
+		}
 		g.upgraded = true
 		g.heard = g.heard[end:]
 	}
@@ -71,6 +91,13 @@ func (g *greeting) hear(b []byte, c *Clients) (done bool, err error) {
 	}
 	return true, nil
 }
+
+// A frame's header (RFC 6455 section 5.2; RFC 7692 section 6).
+const (
+	finBit         = 0x80
+	rsv1Bit        = 0x40 // the message is compressed
+	maxHeaderBytes = 10
+)
 
 // frameLength returns the length of the unmasked frame that b begins with, 0 if its header is not
 // complete (RFC 6455 section 5.2).
@@ -96,7 +123,7 @@ const (
 
 // Message returns a message as clients send it, in one frame, masked with zeroes: up to 65,535 bytes.
 func Message(opcode byte, payload string) []byte {
-	b := []byte{0x80 | opcode}
+	b := []byte{finBit | opcode}
 	if n := len(payload); n < 126 {
 		b = append(b, 0x80|byte(n))
 	} else {

@@ -100,6 +100,7 @@ func (l *Load) run(w *Window, publish func(n uint64) error, flush func() error) 
 // Turn is what a load has cost and how it went.
 type Turn struct {
 	Events, Deliveries uint64
+	Bytes              uint64        // of the deliveries
 	Writes             uint64        // 0 if the side does not count them
 	Wall               time.Duration // from the first event until all has arrived, or been written
 	CPU, Clients       time.Duration // user and system time of the side and of the fleet
@@ -126,26 +127,28 @@ type Source struct {
 }
 
 // Measure implements Side.
-func (s *Source) Measure(l Load) (Turn, error) {
-	return s.Fleet.measure(l, func(l Load) (t Turn, err error) {
-		writes, flush := s.Writes, s.Flush
-		if writes == nil {
-			writes = func() uint64 { return 0 }
-		}
-		if l.Burst == 0 {
-			flush = func() error { return nil }
-		}
-		w := s.Fleet.Window(l.Window)
-		before, began, cpu := writes(), now(), s.CPU()
-		err = l.run(w, s.Publish, flush)
-		t = Turn{CPU: s.CPU() - cpu, Wall: time.Duration(now() - began), Events: w.published}
-		t.Writes = writes() - before
-		return t, err
-	})
+func (s *Source) Measure(l Load) (Turn, error) { return s.Fleet.Measure(l, s.Run) }
+
+// Run publishes the load and waits until all has arrived, which the clients count already: the part of
+// Measure for a process that has inherited the fleet. What they say is not in the turn.
+func (s *Source) Run(l Load) (t Turn, err error) {
+	writes, flush := s.Writes, s.Flush
+	if writes == nil {
+		writes = func() uint64 { return 0 }
+	}
+	if l.Burst == 0 {
+		flush = func() error { return nil }
+	}
+	w := s.Fleet.Window(l.Window)
+	before, began, cpu := writes(), now(), s.CPU()
+	err = l.run(w, s.Publish, flush)
+	t = Turn{CPU: s.CPU() - cpu, Wall: time.Duration(now() - began), Events: w.published}
+	t.Writes = writes() - before
+	return t, err
 }
 
-// measure lets the fleet count what run publishes.
-func (f *Fleet) measure(l Load, run func(Load) (Turn, error)) (Turn, error) {
+// Measure lets the fleet count what run publishes, and puts what it says into run's turn.
+func (f *Fleet) Measure(l Load, run func(Load) (Turn, error)) (Turn, error) {
 	if l.Window == 0 {
 		l.Window = MaxWindow
 	}
@@ -167,7 +170,7 @@ func (f *Fleet) measure(l Load, run func(Load) (Turn, error)) (Turn, error) {
 	if err = errors.Join(err, late); err != nil {
 		return t, err
 	}
-	t.Clients = after.CPU - before.CPU
+	t.Clients, t.Bytes = after.CPU-before.CPU, after.Bytes
 	t.Deliveries, t.P50, t.P99, t.Max = after.Deliveries, after.P50, after.P99, after.Max
 	return t, nil
 }
