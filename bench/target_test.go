@@ -34,6 +34,7 @@ func BenchmarkTargets(b *testing.B) {
 		{"targeted", targetedTargets},
 		{"payload", payloadTargets},
 		{"compressed", compressedTargets},
+		{"storm", stormTargets},
 		{"stalled", stalledTargets},
 		{"slow", slowTargets},
 	} {

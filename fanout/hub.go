@@ -284,17 +284,20 @@ func (h *Hub) InitSpoke(s *Spoke, sink Sink) {
 }
 
 // Attach enters the spoke into the table, subscribed to the topics if there are any: from here on it
-// gets events, __welcome first. Then it runs OnConnection. It is called once. The error is ErrClosed, or says that there are more than
-// MaxTopics; then the spoke takes no part.
-func (s *Spoke) Attach(topics ...codec.Pattern) error {
+// gets events, __welcome first. Then it runs OnConnection. It is called once. The error is ErrClosed,
+// or says that there are more than MaxTopics; then the spoke takes no part.
+func (s *Spoke) Attach(topics ...codec.Pattern) error { return s.AttachBehind(nil, topics...) }
+
+// AttachBehind is Attach for a peer that has to be told something first, such as the answer to its
+// handshake: hello goes out in front of __welcome, in one write with it. It is copied. With an error
+// nothing of it has been written.
+func (s *Spoke) AttachBehind(hello []byte, topics ...codec.Pattern) error {
 	h := s.shard.hub
 	if n := len(topics); n > MaxTopics {
 		return tooManyTopics(n)
 	}
 	s.joined = uint32(h.now() / int64(joinedUnit))
-	if !s.shard.join(s, topics, func() *item {
-		return h.reservedItem(codec.Control(codec.TypeWelcome, "", codec.Welcome{Spoke: s.ID(), Node: h.config.Node}))
-	}) {
+	if !s.shard.join(s, topics, func() *item { return h.welcome(s, hello) }) {
 		return ErrClosed
 	}
 	h.opened.Add(1)
@@ -303,6 +306,19 @@ func (s *Spoke) Attach(topics ...codec.Pattern) error {
 		h.contain("OnConnection", func() { fn(s) })
 	}
 	return nil
+}
+
+// welcome returns the first event of s, behind hello.
+func (h *Hub) welcome(s *Spoke, hello []byte) *item {
+	it := h.reservedItem(codec.Control(codec.TypeWelcome, "", codec.Welcome{Spoke: s.ID(), Node: h.config.Node}))
+	if len(hello) > 0 {
+		frame := it.frame
+		if s.deflates {
+			frame = compressed(frame, h.config.Deflater)
+		}
+		it.frame = codec.NewRecord(codec.TypeWelcome, "", slices.Concat(hello, frame.Bytes()))
+	}
+	return it
 }
 
 func (h *Hub) disconnected(s *Spoke, cause Cause) {

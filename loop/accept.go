@@ -1,16 +1,16 @@
 package loop
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"syscall"
 	"time"
 
-	"github.com/alkdev/hub/fanout"
+	"golang.org/x/sys/unix"
 )
 
 // acceptPause is how long the accept loop rests when descriptors or memory have run out.
@@ -22,19 +22,6 @@ const headroom = 256
 
 const busyAnswer = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
-// Listen returns a TCP listener for Serve. Go's keep-alive probes are off: they would cost four
-// system calls per connection, and the hub pings by itself. So is Multipath TCP, which Go listens for
-// by default: its sockets are heavier and do not know every option.
-func Listen(address string) (net.Listener, error) {
-	lc := net.ListenConfig{KeepAlive: -1}
-	lc.SetMultipathTCP(false)
-	ln, err := lc.Listen(context.Background(), "tcp", address)
-	if err != nil {
-		return nil, fmt.Errorf("loop: listen: %w", err)
-	}
-	return ln, nil
-}
-
 // Serve accepts connections from ln, which must be a TCP listener, until Shutdown or an error that
 // is not about resources. It owns ln. After Shutdown it returns nil.
 func (s *Server) Serve(ln net.Listener) error {
@@ -43,34 +30,32 @@ func (s *Server) Serve(ln net.Listener) error {
 		_ = ln.Close()
 		return fmt.Errorf("loop: serve: %T is not a TCP listener", ln)
 	}
-	if !s.trackListener(ln) {
-		_ = ln.Close()
+	defer ln.Close()
+	l, err := newListener(s, tcp)
+	if err == nil && !s.trackListener(l) {
 		return nil
 	}
-	defer ln.Close()
 	reserve := &reserve{}
 	reserve.refill()
 	defer reserve.free()
 	for {
-		c, err := tcp.AcceptTCP()
 		if err == nil {
-			err = s.admit(c)
+			err = l.serve()
 		}
 		switch {
-		case err == nil:
-			continue
 		case s.stopping.Load():
 			return nil
 		case !outOfResources(err):
 			return fmt.Errorf("loop: accept: %w", err)
 		}
 		s.config.Logger.Warn("loop: out of descriptors or memory, connections are refused", slog.Any("error", err))
-		reserve.turnAway(tcp, func() { s.refusals.add(RefusedDescriptors) })
+		reserve.turnAway(l, func() { s.refusals.add(RefusedDescriptors) })
 		select {
 		case <-time.After(acceptPause):
 		case <-s.stopc:
 			return nil
 		}
+		err = nil
 	}
 }
 
@@ -84,29 +69,24 @@ func outOfResources(err error) bool {
 	return false
 }
 
-// admit gives an accepted connection to the engine. The error is about resources; the connection
-// has then been answered and closed.
-func (s *Server) admit(tcp *net.TCPConn) error {
-	c, total := s.enter(addrOf(tcp.RemoteAddr()))
+// admit takes an accepted connection. Its request is mostly there already: it is read, into buf, before
+// the engine knows of the connection, which then has nothing to say about it. The error is about
+// resources; the connection has then been closed.
+func (s *Server) admit(fd int, from netip.AddrPort, buf []byte) error {
+	c, total := s.enter(from)
 	if total > s.config.MaxSpokes+headroom {
 		s.conns.remove(c)
 		s.refusals.add(RefusedFull)
-		answerBlindly(tcp)
+		answerBlindly(fd)
 		return nil
 	}
-	sock, err := wrap(tcp, c)
+	n, _ := readNow(fd, buf) // whatever is wrong, the poller will find it
+	err := s.adopt(c, fd, func() {
+		if n > 0 {
+			c.onBytes(buf[:n])
+		}
+	})
 	if err != nil {
-		s.conns.remove(c)
-		s.refusals.add(RefusedDescriptors)
-		answerBlindly(tcp)
-		return asResourceError(err)
-	}
-	c.sock = sock
-	c.set(flagOpen)
-	if err := s.engine.add(sock); err != nil {
-		c.setCause(fanout.Cause{Side: fanout.LocalSide, Reason: err.Error(), Kind: fanout.KindOther})
-		c.set(flagGone)
-		c.finish()
 		s.refusals.add(RefusedDescriptors)
 		return asResourceError(err)
 	}
@@ -124,11 +104,10 @@ func asResourceError(err error) error {
 
 // answerBlindly refuses a connection without waiting for its request. One that is there is read, for
 // closing a socket with unread bytes resets the connection.
-func answerBlindly(tcp *net.TCPConn) {
-	discard(tcp, 2*maxHeadBytes)
-	_ = tcp.SetWriteDeadline(time.Now().Add(acceptPause))
-	_, _ = tcp.Write([]byte(busyAnswer))
-	_ = tcp.Close()
+func answerBlindly(fd int) {
+	_, _ = readNow(fd, make([]byte, 2*maxHeadBytes))
+	_, _ = writeNow(fd, []byte(busyAnswer))
+	_ = unix.Close(fd)
 }
 
 // reserve is a descriptor kept for the moment when there are none left: given up, it lets one
@@ -151,18 +130,16 @@ func (r *reserve) free() {
 }
 
 // turnAway answers the connections that wait, as many as there are at the moment, and calls count for
-// each.
-func (r *reserve) turnAway(tcp *net.TCPListener, count func()) {
+// each. No poller accepts meanwhile.
+func (r *reserve) turnAway(l *listener, count func()) {
 	defer r.refill()
-	defer func() { _ = tcp.SetDeadline(time.Time{}) }()
 	for range headroom {
 		r.free()
-		_ = tcp.SetDeadline(time.Now().Add(time.Millisecond))
-		c, err := tcp.AcceptTCP()
-		if err != nil {
+		fd := -1
+		if l.control(func(ln int) { fd, _, _ = l.accept(ln) }) != nil || fd < 0 {
 			return
 		}
 		count() // before the peer can know
-		answerBlindly(c)
+		answerBlindly(fd)
 	}
 }

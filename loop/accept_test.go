@@ -1,9 +1,13 @@
 package loop
 
 import (
+	"bufio"
+	"bytes"
+	"fmt"
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/gobwas/ws"
@@ -198,4 +202,106 @@ func TestOutOfDescriptorsIsSurvived(t *testing.T) {
 		}, "there is room again")
 	}
 	child.stop()
+}
+
+// What the client gets is one write of its spoke's, and in that order.
+func TestAnswerAndWelcomeComeInOnePiece(t *testing.T) {
+	_, h, address := startServer(t, fanout.Config{}, Config{})
+	p := dialPeer(t, address, from{})
+	p.write([]byte(request("/ws")))
+	all := make([]byte, 4096)
+	n, err := p.tcp.Read(all)
+	require.NoError(t, err)
+	h.Flush()
+	require.EqualValues(t, 1, h.Stats().Writes)
+	require.EqualValues(t, n, h.Stats().DeliveredBytes)
+	p.in = bufio.NewReader(bytes.NewReader(all[:n]))
+	p.upgraded()
+	require.Equal(t, codec.TypeWelcome, p.event().Type)
+	require.Zero(t, p.in.Buffered())
+}
+
+func TestConnectionsInheritTheOptionsOnceTheBacklogIsEmpty(t *testing.T) {
+	s, _ := newServer(t, fanout.Config{}, Config{SendBufferBytes: 10_000})
+	ln, err := Listen("127.0.0.1:0")
+	require.NoError(t, err)
+	early := dialPeer(t, ln.Addr().String(), from{})
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ln) }()
+	late := dialPeer(t, ln.Addr().String(), from{})
+	connOf(t, s, early)
+	connOf(t, s, late)
+	s.mu.Lock()
+	l := s.listeners[0]
+	s.mu.Unlock()
+	await(t, l.inherited.Load, "there was nothing to accept")
+	sndbuf, err := unix.GetsockoptInt(connOf(t, s, dialPeer(t, ln.Addr().String(), from{})).sock.Hash(), unix.SOL_SOCKET, unix.SO_SNDBUF)
+	require.NoError(t, err)
+	require.Equal(t, 20_000, sndbuf, "inherited: the kernel doubles it")
+	require.NoError(t, s.Shutdown(t.Context()))
+	require.NoError(t, receive(t, served, "Serve returns"))
+}
+
+func TestErrorsOfOneConnectionDoNotEndServe(t *testing.T) {
+	for _, errno := range []syscall.Errno{unix.EINTR, unix.ECONNABORTED, unix.EPROTO, unix.ENETDOWN, unix.EHOSTUNREACH} {
+		require.True(t, ofConnection(errno), errno)
+	}
+	for _, errno := range []syscall.Errno{unix.EAGAIN, unix.EMFILE, unix.ENOBUFS, unix.EBADF, unix.EINVAL, unix.ENOTSOCK} {
+		require.False(t, ofConnection(errno), errno)
+	}
+}
+
+func TestPeersHaveTheirAddressInEitherFamily(t *testing.T) {
+	for _, c := range []struct{ listen, dial, ip string }{
+		{"[::1]:0", "[::1]", "::1"},
+		{"[::]:0", "127.0.0.1", "127.0.0.1"}, // mapped, as the kernel gives it
+		{"127.0.0.1:0", "127.0.0.1", "127.0.0.1"},
+	} {
+		s, _ := newServer(t, fanout.Config{}, Config{})
+		ln, err := Listen(c.listen)
+		require.NoError(t, err)
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(ln) }()
+		p := dialPeer(t, fmt.Sprintf("%s:%d", c.dial, ln.Addr().(*net.TCPAddr).Port), from{})
+		require.Equal(t, c.ip, connOf(t, s, p).addr().String())
+		require.NoError(t, s.Shutdown(t.Context()))
+		require.NoError(t, receive(t, served, "Serve returns"))
+	}
+}
+
+// Some connections are reset while they wait to be accepted, with and without their request.
+func TestStormOfResetsLeavesNothing(t *testing.T) {
+	descriptors := leak.Descriptors()
+	t.Run("storm", func(t *testing.T) {
+		s, h := newServer(t, fanout.Config{}, Config{})
+		ln, err := Listen("127.0.0.1:0")
+		require.NoError(t, err)
+		const total = 300
+		var stay []*peer
+		for i := range total {
+			p := dialPeer(t, ln.Addr().String(), from{})
+			if i%3 > 0 {
+				p.write([]byte(request("/ws")))
+			}
+			if i%3 < 2 {
+				p.vanish()
+				continue
+			}
+			stay = append(stay, p)
+		}
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(ln) }()
+		for _, p := range stay {
+			p.upgraded()
+			require.Equal(t, codec.TypeWelcome, p.event().Type)
+		}
+		await(t, func() bool { return s.Stats().Connections == len(stay) }, "those that were reset are gone")
+		for _, p := range stay {
+			p.vanish()
+		}
+		requireEmpty(t, s, h)
+		require.NoError(t, s.Shutdown(t.Context()))
+		require.NoError(t, receive(t, served, "Serve returns"))
+	})
+	require.NoError(t, leak.AwaitDescriptors(descriptors))
 }

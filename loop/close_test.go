@@ -3,6 +3,7 @@ package loop
 import (
 	"bytes"
 	"net"
+	"net/http/httptest"
 	"os"
 	"testing"
 	"time"
@@ -182,6 +183,8 @@ func TestFailedWriteLosesNothingThatThePeerHasSent(t *testing.T) {
 // connection gets its descriptor: the hang-up must not hit that one.
 func TestHangUpDoesNotHitTheNextConnectionWithTheDescriptor(t *testing.T) {
 	s, h, address := startServer(t, fanout.Config{}, Config{Pollers: 1})
+	ts := httptest.NewServer(s.Handler()) // it accepts while the poller is held
+	defer ts.Close()
 	g := addGate(t, h)
 	holder, victim := connect(t, address), connect(t, address)
 	holder.write(message("gate", ""))
@@ -196,8 +199,8 @@ func TestHangUpDoesNotHitTheNextConnectionWithTheDescriptor(t *testing.T) {
 		dispatch(t, h, codec.Envelope{Type: "tick"})
 		h.Flush()
 	}
-	next := dialPeer(t, address, from{})
-	next.write([]byte(request("/ws")))
+	next := dialPeer(t, addressOf(ts), from{})
+	next.write([]byte(request("/")))
 	connOf(t, s, next)
 	g.openc <- struct{}{}
 	next.upgraded()

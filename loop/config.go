@@ -58,7 +58,7 @@ type Config struct {
 }
 
 // ReservedDescriptors are left for what is not a spoke: pollers, listeners, the admin side, and the
-// second descriptor that an accept needs for a moment.
+// second descriptor that Handler needs for a moment.
 const ReservedDescriptors = 64
 
 // maxHeadBytes bounds the head of an HTTP request.

@@ -2,7 +2,6 @@ package loop
 
 import (
 	"bytes"
-	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -182,11 +181,4 @@ func (r *registry) each(fn func(*conn)) {
 			fn(c)
 		}
 	}
-}
-
-func addrOf(a net.Addr) netip.AddrPort {
-	if tcp, ok := a.(*net.TCPAddr); ok {
-		return tcp.AddrPort()
-	}
-	return netip.AddrPort{}
 }

@@ -283,7 +283,7 @@ func TestHandlerIsClosedWithTheServer(t *testing.T) {
 	accepted, err := ln.Accept()
 	require.NoError(t, err)
 	c, _ := s.enter(addrIn(""))
-	require.ErrorIs(t, s.adopt(c, accepted.(*net.TCPConn), []byte("hello"), nil, nil), net.ErrClosed)
+	require.ErrorIs(t, s.handOver(c, accepted.(*net.TCPConn), []byte("hello"), nil, nil), net.ErrClosed)
 	rest, err := late.in.ReadString('x')
 	require.Error(t, err)
 	require.Equal(t, "hello", rest)

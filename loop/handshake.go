@@ -93,10 +93,7 @@ func (c *conn) onRequest(head, rest []byte) {
 		c.refuse(refusal)
 		return
 	}
-	if _, err := c.Write(h.out.Bytes()); err != nil {
-		return // the peer is gone, onClosed follows
-	}
-	c.upgraded(topics, rest)
+	c.upgraded(h.out.Bytes(), topics, rest)
 }
 
 // read parses a request head. http.ReadRequest leaves it to the net/http server to look at the version,
@@ -172,14 +169,18 @@ func beyondLibrary(r *http.Request) (problem string) {
 	return ""
 }
 
-// upgraded makes the connection a spoke and reads what the client has sent already.
-func (c *conn) upgraded(topics []codec.Pattern, rest []byte) {
+// upgraded makes the connection a spoke and reads what the client has sent already. hello is the answer
+// to its handshake, if that has not been sent.
+func (c *conn) upgraded(hello []byte, topics []codec.Pattern, rest []byte) {
 	c.server.config.Hub.InitSpoke(&c.spoke, c)
 	c.set(flagSpoke)
 	if c.has(flagCompressed) {
 		c.spoke.TakeCompressed()
 	}
-	if err := c.spoke.Attach(topics...); err != nil {
+	if err := c.spoke.AttachBehind(hello, topics...); err != nil {
+		if _, e := c.Write(hello); e != nil {
+			return // the peer is gone, onClosed follows
+		}
 		c.set(flagDeaf)
 		c.Close(codec.CloseGoingAway, err.Error())
 		return
@@ -366,7 +367,7 @@ func (s *Server) takeOver(c *conn, w http.ResponseWriter, r *http.Request) *refu
 		return nil
 	}
 	rest, _ := io.ReadAll(io.LimitReader(rw, int64(rw.Reader.Buffered())))
-	if err := s.adopt(c, tcp, h.out.Bytes(), topics, rest); err != nil {
+	if err := s.handOver(c, tcp, h.out.Bytes(), topics, rest); err != nil {
 		s.refusals.add(RefusedDescriptors)
 		s.config.Logger.Warn("loop: handler: " + err.Error())
 	}
@@ -377,19 +378,29 @@ func cannotTakeOver(problem string) *refusal {
 	return &refusal{http.StatusNotImplemented, problem, RefusedBadRequest}
 }
 
-// adopt makes a connection that was opened elsewhere a spoke. hello is the answer to its handshake.
-// On an error the connection has been closed.
-func (s *Server) adopt(c *conn, tcp *net.TCPConn, hello []byte, topics []codec.Pattern, rest []byte) error {
+// handOver makes a connection of package net a spoke. hello is the answer to its handshake. On an
+// error the connection has been closed.
+func (s *Server) handOver(c *conn, tcp *net.TCPConn, hello []byte, topics []codec.Pattern, rest []byte) error {
 	_, err := tcp.Write(hello)
-	if err = errors.Join(err, tcp.SetKeepAlive(false)); err == nil {
-		c.sock, err = wrap(tcp, c)
-	}
 	if err != nil {
 		s.conns.remove(c)
 		_ = tcp.Close()
 		return err
 	}
+	fd, err := takeDescriptor(tcp)
+	if err != nil {
+		s.conns.remove(c)
+		return err
+	}
+	setOptions(fd, &s.config)
 	c.lastRead.Store(uint32(s.now()))
+	return s.adopt(c, fd, func() { c.upgraded(nil, topics, rest) })
+}
+
+// adopt makes c the connection with this descriptor, and calls begin before any of the pollers reads
+// from it. On an error the connection has been closed.
+func (s *Server) adopt(c *conn, fd int, begin func()) error {
+	c.sock = socketOf(fd, c)
 	defer s.adopting.over()
 	c.flags.Or(flagOpen | flagReading)
 	if err := s.engine.add(c.sock); err != nil {
@@ -397,7 +408,7 @@ func (s *Server) adopt(c *conn, tcp *net.TCPConn, hello []byte, topics []codec.P
 		c.endRead()
 		return err
 	}
-	c.upgraded(topics, rest)
+	begin()
 	c.endRead()
 	return nil
 }

@@ -37,6 +37,7 @@ func (s *Server) sweep() {
 		select {
 		case <-ticker.C:
 			s.conns.each(func(c *conn) { c.check(s.now()) })
+			s.checkListeners()
 		case <-s.stopc:
 			return
 		}

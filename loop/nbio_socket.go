@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"reflect"
 	"syscall"
 	"unsafe"
@@ -39,38 +40,33 @@ func (f *socketField) find() error {
 	return nil
 }
 
-// socketOf returns an engine's socket for the descriptor of a TCP connection, which it owns from then
-// on.
+// socketOf returns an engine's socket for the descriptor of a TCP connection or listener, which it owns
+// from then on. owner is a *conn or a *listener.
 //
 // The poller finds the socket in a table, behind the kernel's back as far as the race detector can
 // see; nbio hides its own constructor in the same way.
 //
 //go:norace
-func socketOf(fd int) *socket {
+func socketOf(fd int, owner any) *socket {
 	nb := &socket{}
 	*(*int)(unsafe.Add(unsafe.Pointer(nb), fieldFD.offset)) = fd
 	*(*int8)(unsafe.Add(unsafe.Pointer(nb), fieldType.offset)) = nbio.ConnTypeTCP
+	nb.SetSession(owner)
 	return nb
 }
 
-// wrap takes the descriptor of a TCP connection over, for add. It needs a second one for a moment.
-func wrap(tcp *net.TCPConn, c *conn) (*socket, error) {
+// takeDescriptor takes the descriptor of a TCP connection of package net over. It needs a second one
+// for a moment.
+func takeDescriptor(tcp *net.TCPConn) (fd int, err error) {
+	defer tcp.Close() // the duplicate keeps the connection
 	rc, err := tcp.SyscallConn()
 	if err != nil {
-		return nil, err
+		return -1, err
 	}
-	fd := -1
 	if e := rc.Control(func(own uintptr) { fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) }); e != nil {
-		return nil, e
+		return -1, e
 	}
-	if err != nil {
-		return nil, fmt.Errorf("dup: %w", err)
-	}
-	_ = tcp.Close() // the duplicate keeps the connection
-	setOptions(fd, &c.server.config)
-	nb := socketOf(fd)
-	nb.SetSession(c)
-	return nb, nil
+	return fd, os.NewSyscallError("dup", err)
 }
 
 // writeNow is write(2), for a socket that does not block: it is over in microseconds, so the
@@ -80,6 +76,15 @@ func writeNow(fd int, b []byte) (n int, err error) {
 		return 0, nil
 	}
 	r, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(r), nil
+}
+
+// readNow is read(2), likewise.
+func readNow(fd int, b []byte) (n int, err error) {
+	r, _, errno := syscall.RawSyscall(syscall.SYS_READ, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
 	if errno != 0 {
 		return 0, errno
 	}

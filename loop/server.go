@@ -2,8 +2,8 @@ package loop
 
 import (
 	"context"
-	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -32,7 +32,7 @@ type Server struct {
 
 	mu sync.Mutex // a leaf
 	// +checklocks:mu
-	listeners []net.Listener
+	listeners []*listener
 	shutdown  sync.Once
 }
 
@@ -60,15 +60,28 @@ func (s *Server) Config() Config { return s.config }
 // Ready reports whether new connections are welcome.
 func (s *Server) Ready() bool { return !s.draining.Load() }
 
-// trackListener remembers ln, to be closed by Shutdown. It reports false if that is over.
-func (s *Server) trackListener(ln net.Listener) bool {
+// trackListener remembers l, to be closed by Shutdown. It reports false if that is over.
+func (s *Server) trackListener(l *listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.stopping.Load() {
 		return false
 	}
-	s.listeners = append(s.listeners, ln)
+	s.listeners = append(s.listeners, l)
 	return true
+}
+
+// checkListeners ends Serve for the listeners that somebody else has closed.
+func (s *Server) checkListeners() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listeners = slices.DeleteFunc(s.listeners, func(l *listener) bool {
+		err := l.control(func(int) {})
+		if err != nil {
+			l.end(err)
+		}
+		return err != nil
+	})
 }
 
 // drainPace is the least time between two spokes that are sent away, for hubs with few of them.
@@ -167,8 +180,8 @@ func (s *Server) stop() {
 		s.mu.Lock()
 		s.stopping.Store(true)
 		close(s.stopc)
-		for _, ln := range s.listeners {
-			_ = ln.Close()
+		for _, l := range s.listeners {
+			_ = l.tcp.Close()
 		}
 		s.mu.Unlock()
 		<-s.sweptc
