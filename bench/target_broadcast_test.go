@@ -13,7 +13,7 @@ import (
 )
 
 // turnTime is how long a turn publishes, at least.
-const turnTime = time.Second
+const turnTime = 2 * time.Second
 
 // manySpokes is the size of most rows.
 func manySpokes() int {
@@ -147,7 +147,7 @@ func calmTargets(b *testing.B, r *results) {
 	spokes := manySpokes()
 	b.Run(fmt.Sprintf("spokes=%d/payload=256/rate=%d", spokes, perSec), func(b *testing.B) {
 		c := startContest(b, fanout.Config{}, fleet.Clients{Reading: spokes})
-		load := fleet.Load{Every: time.Second / perSec, Events: 3 * perSec}
+		load := fleet.Load{Every: time.Second / perSec, Events: 8 * perSec}
 		r.compare(b, p99, target{what: fmt.Sprintf("%d broadcasts/s to %d spokes", perSec, spokes), atMost: 1.15},
 			c.pairs(b, newEvent(b, 256), load))
 	})

@@ -53,6 +53,7 @@ type shard struct {
 	// The shard's goroutine only.
 	rules
 	passNo   uint32
+	fetched  uint64 // means nothing, see fetchAhead
 	lane     lane
 	scratch  []byte   // for outbox.chunk
 	dirty    []*Spoke // have something new in their outbox
@@ -354,6 +355,7 @@ func (sh *shard) take(posts []post, drained []*Spoke, timer *time.Timer) ([]post
 			break
 		}
 	}
+	sh.gatherLocked()
 	sh.poked = false
 	taken, drainedNow := sh.inbox, sh.drained
 	sh.inbox, sh.drained = posts, drained

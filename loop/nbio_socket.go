@@ -69,13 +69,15 @@ func takeDescriptor(tcp *net.TCPConn) (fd int, err error) {
 	return fd, os.NewSyscallError("dup", err)
 }
 
-// writeNow is write(2), for a socket that does not block: it is over in microseconds, so the
-// scheduler need not be told, which would cost as much as the rest of a delivery.
+// writeNow writes to a socket that does not block: it is over in microseconds, so the scheduler need not
+// be told, which would cost as much as the rest of a delivery. send(2) does not look at the file behind
+// the descriptor, as write(2) does for those who watch it: a cache line less of each of many sockets.
 func writeNow(fd int, b []byte) (n int, err error) {
 	if len(b) == 0 {
 		return 0, nil
 	}
-	r, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)))
+	r, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)),
+		unix.MSG_NOSIGNAL, 0, 0)
 	if errno != 0 {
 		return 0, errno
 	}

@@ -7,7 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// WriteAll writes b to one socket after the other with bare write(2), as fast as a thread can, and
+// WriteAll writes b to one socket after the other with bare system calls, as fast as a thread can, and
 // returns how many calls that took. It waits for a socket that is full. The descriptors do not block.
 func WriteAll(to []int32, b []byte) (writes uint64, err error) {
 	for _, fd := range to {
@@ -22,8 +22,9 @@ func WriteAll(to []int32, b []byte) (writes uint64, err error) {
 	return writes + uint64(len(to)), nil
 }
 
+// writeTo is send(2), which is cheaper than write(2) by what that does for files.
 func writeTo(fd int32, b []byte) (n int, errno syscall.Errno) {
-	r, _, errno := syscall.RawSyscall(syscall.SYS_WRITE, uintptr(fd), addressOf(b), uintptr(len(b)))
+	r, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(fd), addressOf(b), uintptr(len(b)), unix.MSG_NOSIGNAL, 0, 0)
 	return int(r), errno
 }
 
