@@ -81,32 +81,26 @@ func (h *runningHub) source(f *fleet.Fleet, ev *event) *fleet.Source {
 	}
 }
 
-// batches is a side of the hub whose bursts are batches.
-type batches struct{ single, burst *fleet.Source }
-
-func (s batches) Measure(l fleet.Load) (fleet.Turn, error) {
-	if l.Burst > 0 {
-		return s.burst.Measure(l)
-	}
-	return s.single.Measure(l)
-}
-
-func (h *runningHub) batches(f *fleet.Fleet, ev *event) batches {
-	s := batches{h.source(f, ev), h.source(f, ev)}
+// batches is source that dispatches what the window allows as a batch, as the floor writes it joined. With
+// written it waits for each batch to be written: for loads in bursts.
+func (h *runningHub) batches(f *fleet.Fleet, ev *event, written bool) *fleet.Source {
+	to := h.source(f, ev)
 	var batch []codec.Envelope
-	s.burst.Publish = func(n uint64) error {
+	to.Publish = func(n uint64) error {
 		e := ev.numbered(n)
 		e.Payload = bytes.Clone(e.Payload)
 		batch = append(batch, e)
 		return nil
 	}
-	s.burst.Flush = func() error {
+	to.Flush = func() error {
 		_, err := h.hub.DispatchBatch(batch)
 		batch = batch[:0]
-		h.hub.Flush()
+		if written {
+			h.hub.Flush()
+		}
 		return err
 	}
-	return s
+	return to
 }
 
 // writes returns how many write(2) to clients there have been.

@@ -72,7 +72,8 @@ type Load struct {
 }
 
 // run publishes the load and waits until all has arrived, or with bursts until it has been written.
-// publish sends an event and may keep it back; flush returns when everything has been written.
+// publish sends an event and may keep it back until flush, which is called when the window is full, and
+// which with bursts returns when everything has been written.
 func (l *Load) run(w *Window, publish func(n uint64) error, flush func() error) error {
 	began := now()
 	for i := 0; i < l.Events || now()-began < int64(l.For); i++ {
@@ -85,7 +86,7 @@ func (l *Load) run(w *Window, publish func(n uint64) error, flush func() error) 
 		if err := publish(w.Stamp()); err != nil {
 			return err
 		}
-		if l.Burst > 0 && (i+1)%l.Burst == 0 {
+		if w.Full() || l.Burst > 0 && (i+1)%l.Burst == 0 {
 			if err := flush(); err != nil {
 				return err
 			}
@@ -116,8 +117,8 @@ type Side interface {
 // Source is a side that this process publishes to.
 type Source struct {
 	Fleet *Fleet
-	// Publish sends event n. Flush returns when everything published has been written; it may be nil
-	// where there are no bursts.
+	// Publish sends event n, or keeps it back until Flush, which may be nil if it does not. With bursts
+	// Flush returns when everything has been written.
 	Publish func(n uint64) error
 	Flush   func() error
 	// CPU returns the time that what is measured has used, Writes how many write(2) to clients it
@@ -136,7 +137,7 @@ func (s *Source) Run(l Load) (t Turn, err error) {
 	if writes == nil {
 		writes = func() uint64 { return 0 }
 	}
-	if l.Burst == 0 {
+	if flush == nil {
 		flush = func() error { return nil }
 	}
 	w := s.Fleet.Window(l.Window)
