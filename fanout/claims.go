@@ -32,18 +32,28 @@ var (
 	ErrAuthUnavailable = errors.New("fanout: authentication is not possible at the moment")
 )
 
-// MayReceive reports whether every topic that p selects may be received.
-func (c *Claims) MayReceive(p codec.Pattern) bool { return covers(c.Topics, p) }
+// Allow returns an ErrForbidden that names the first of the topics that may not be received, nil if
+// there is none.
+func (c Claims) Allow(topics ...codec.Pattern) error {
+	if len(topics) == 0 {
+		return nil
+	}
+	c = c.normal()
+	return c.allow(topics)
+}
 
-// MaySend reports whether the event may be sent.
-func (c *Claims) MaySend(e codec.Envelope) bool { return covers(c.Publish, codec.TopicPattern(e)) }
+// normal returns claims whose patterns are sorted, and none covers another.
+func (c Claims) normal() Claims {
+	c.Topics, c.Publish = normal(c.Topics), normal(c.Publish)
+	return c
+}
 
 func (c *Claims) expired() bool { return !c.Expires.IsZero() && !time.Now().Before(c.Expires) }
 
-// allow returns an ErrForbidden that names the first pattern beyond the claims, if there is one.
+// allow is Allow for claims that are as normal makes them.
 func (c *Claims) allow(patterns []codec.Pattern) error {
 	for _, p := range patterns {
-		if !c.MayReceive(p) {
+		if !covers(c.Topics, p) {
 			return fmt.Errorf("%w: %s is beyond what the token allows to receive", ErrForbidden, p)
 		}
 	}
@@ -77,7 +87,7 @@ func normal(patterns []codec.Pattern) []codec.Pattern {
 // Restrict holds the spoke to claims. It is called before Attach; whom it is not called for may do
 // everything.
 func (s *Spoke) Restrict(c Claims) {
-	c.Topics, c.Publish = normal(c.Topics), normal(c.Publish)
+	c = c.normal()
 	s.subs, s.claimed = &subscriptions{claims: &c}, true
 }
 
@@ -126,7 +136,7 @@ func (s *Spoke) mayNotSend(e codec.Envelope) (problem string) {
 	switch c := s.claims(); {
 	case c.expired():
 		return "the token has expired"
-	case !c.MaySend(e):
+	case !covers(c.Publish, codec.TopicPattern(e)):
 		return e.Topic() + " is beyond what the token allows to send"
 	}
 	return ""
@@ -172,7 +182,7 @@ func problemOf(err error) string { return strings.ToValidUTF8(codec.Problem(err)
 // rebind holds the spoke to fresh claims. Subscriptions that they do not allow end; a spoke without
 // any gets what they allow.
 func (s *Spoke) rebind(c Claims) (codec.Authed, error) {
-	c.Topics, c.Publish = normal(c.Topics), normal(c.Publish)
+	c = c.normal()
 	sh := s.shard
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

@@ -254,7 +254,7 @@ func (x *index) restrict(s *Spoke, c *Claims) (gone []codec.Pattern) {
 		x.imply(s)
 	default:
 		for _, sub := range slices.Clone(s.subs.list) {
-			if !c.MayReceive(sub.pattern) {
+			if !covers(c.Topics, sub.pattern) {
 				x.unsubscribe(s, sub.pattern)
 				gone = append(gone, sub.pattern)
 			}

@@ -86,10 +86,19 @@ func (c *conn) onRequest(head, rest []byte) {
 		return
 	}
 	topics, refusal := c.examine(r)
-	if refusal == nil {
-		refusal = c.shake(h, r)
+	switch {
+	case refusal != nil:
+		c.refuse(refusal)
+	case c.server.config.Authenticate != nil:
+		c.authenticate(r, topics, rest)
+	default:
+		c.open(h, r, topics, rest)
 	}
-	if refusal != nil {
+}
+
+// open does the handshake on a request that may become a spoke.
+func (c *conn) open(h *handshaker, r *http.Request, topics []codec.Pattern, rest []byte) {
+	if refusal := c.shake(h, r); refusal != nil {
 		c.refuse(refusal)
 		return
 	}
@@ -255,6 +264,8 @@ func (c *Config) originAllowed(r *http.Request) bool {
 // header calls set for each header that the status asks for.
 func (r *refusal) header(set func(name, value string)) {
 	switch r.status {
+	case http.StatusUnauthorized:
+		set("WWW-Authenticate", `Bearer realm="hub"`) // RFC 6750 section 3
 	case http.StatusServiceUnavailable:
 		set("Retry-After", retryAfter)
 	case http.StatusMethodNotAllowed:
@@ -343,6 +354,12 @@ func (s *Server) takeOver(c *conn, w http.ResponseWriter, r *http.Request) *refu
 	topics, refusal := c.examine(r)
 	if refusal == nil && r.TLS != nil {
 		refusal = &refuseTLS
+	}
+	if refusal == nil && s.config.Authenticate != nil {
+		var claims fanout.Claims
+		if claims, refusal = s.ask(r, topics); refusal == nil {
+			c.spoke.Restrict(claims)
+		}
 	}
 	h := handshakers.Get().(*handshaker)
 	defer handshakers.Put(h)
