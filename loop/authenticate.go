@@ -33,6 +33,10 @@ const maxAskers = 1024
 // Config.HandshakeTimeout. Stop waits for it. rest is what came behind the request.
 func (c *conn) authenticate(r *http.Request, topics []codec.Pattern, rest []byte) {
 	s := c.server
+	if len(rest) > maxHeadBytes {
+		c.refuse(&tooEarly)
+		return
+	}
 	if s.askers.count.Add(1) > maxAskers {
 		s.askers.count.Add(-1)
 		c.refuse(&refusal{http.StatusServiceUnavailable, "too many are connecting at the moment", RefusedAuth})
@@ -75,11 +79,13 @@ func (c *conn) answered(r *http.Request, topics []codec.Pattern, claims fanout.C
 // has the answer to its handshake, so it is not much.
 func (c *conn) keep(b []byte) {
 	if c.head.Len()+len(b) > maxHeadBytes {
-		c.refuse(&refusal{http.StatusBadRequest, "too much came before the handshake was answered", RefusedBadRequest})
+		c.refuse(&tooEarly)
 		return
 	}
 	c.head.Write(b)
 }
+
+var tooEarly = refusal{http.StatusBadRequest, "too much came before the handshake was answered", RefusedBadRequest}
 
 // ask runs Config.Authenticate, and holds the topics against its answer. A panic in it ends this
 // handshake alone.

@@ -287,3 +287,18 @@ func TestManyConnectAtOnceWithQuestions(t *testing.T) {
 	require.Equal(t, n, h.Stats().Spokes)
 	await(t, func() bool { return s.askers.count.Load() == 0 }, "all questions are over")
 }
+
+func TestAnswersDoNotQuoteTheRequest(t *testing.T) {
+	_, _, address := startServer(t, fanout.Config{}, Config{Authenticate: byName})
+	for _, head := range []string{
+		request("/ws?token=s3cret\x7f"), request("/ws?token=%s3cret"), request("/ws?token=s3cret%zz"), "GET/ws?token=s3cret\r\n\r\n",
+		"GET /ws?token=s3cret HTTP/9.9.9\r\n\r\n", "s3cret /ws?token=s3cret HTTP/2.0\r\n\r\n", request("/s3cret?token=s3cret"),
+		also(request("/ws"), "Authorization s3cret"), also(request("/ws"), "s3cret : x"), request("/ws?token=s3cret"),
+	} {
+		p := dialPeer(t, address, from{})
+		p.write([]byte(head))
+		resp, body := p.answer()
+		require.GreaterOrEqual(t, resp.StatusCode, 400)
+		require.NotContains(t, body, "s3cret", head)
+	}
+}

@@ -29,8 +29,8 @@ type Config struct {
 	// Authenticate returns what the spoke that a handshake is from may do; with an error it does not
 	// become one. It is answered 401 with the text of the error, which must therefore hold no secrets,
 	// or 503 for a fanout.ErrAuthUnavailable. Authenticate runs in a goroutine of its own, so it may
-	// wait, until the context of the request is done; Request.RemoteAddr is set. Nil lets everybody do
-	// everything.
+	// wait, but not longer than the context of the request: Shutdown waits for it. Request.RemoteAddr is
+	// set. Nil lets everybody do everything.
 	Authenticate func(*http.Request) (fanout.Claims, error)
 
 	// Pollers is how many goroutines read; a quarter of GOMAXPROCS, at least one, by default.

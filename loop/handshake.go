@@ -76,7 +76,7 @@ func (c *conn) onRequest(head, rest []byte) {
 	r, err := h.read(head)
 	switch {
 	case err != nil:
-		c.refuse(&refusal{http.StatusBadRequest, "malformed HTTP request: " + err.Error(), RefusedBadRequest})
+		c.refuse(&refusal{http.StatusBadRequest, malformed(err), RefusedBadRequest})
 		return
 	case r.URL.Path == "/readyz":
 		c.answerReady(r)
@@ -103,6 +103,16 @@ func (c *conn) open(h *handshaker, r *http.Request, topics []codec.Pattern, rest
 		return
 	}
 	c.upgraded(h.out.Bytes(), topics, rest)
+}
+
+// malformed says what is wrong with a request without quoting it: there may be a token in it, and the
+// answer may be logged by who gets it.
+func malformed(err error) string {
+	if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	problem, _, _ := strings.Cut(err.Error(), " \"")
+	return "malformed HTTP request: " + problem
 }
 
 // read parses a request head. http.ReadRequest leaves it to the net/http server to look at the version,
@@ -224,7 +234,7 @@ func (c *conn) examine(r *http.Request) ([]codec.Pattern, *refusal) {
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, &refusal{http.StatusBadRequest, "malformed query: " + err.Error(), RefusedBadRequest}
+		return nil, &refusal{http.StatusBadRequest, "malformed query", RefusedBadRequest}
 	}
 	var topics []codec.Pattern
 	for _, name := range query["topic"] {
