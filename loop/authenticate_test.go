@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -109,8 +110,7 @@ func TestWhatComesWhileTheAnswerIsFoundIsKept(t *testing.T) {
 	asked, answer := make(chan *http.Request, 1), make(chan struct{})
 	s, h, address := startServer(t, fanout.Config{}, Config{Authenticate: func(r *http.Request) (fanout.Claims, error) {
 		asked <- r
-		<-answer
-		return fanout.Claims{Publish: []codec.Pattern{codec.Everything}}, nil
+		return fanout.Claims{Publish: []codec.Pattern{codec.Everything}}, held(r, answer)
 	}})
 	got := listen(t, h)
 	p := dialPeer(t, address, from{})
@@ -145,23 +145,44 @@ func kept(c *conn) int {
 }
 
 func TestTooMuchBeforeTheAnswerIsRefused(t *testing.T) {
-	answer := make(chan struct{})
-	s, _, address := startServer(t, fanout.Config{}, Config{Authenticate: func(*http.Request) (fanout.Claims, error) {
-		<-answer
-		return fanout.Claims{}, nil
+	answer, asked := make(chan struct{}), make(chan struct{}, 1)
+	s, _, address := startServer(t, fanout.Config{}, Config{Authenticate: func(r *http.Request) (fanout.Claims, error) {
+		asked <- struct{}{}
+		return fanout.Claims{}, held(r, answer)
 	}})
-	p := dialPeer(t, address, from{})
-	p.write([]byte(request("/ws")))
-	p.write(make([]byte, maxHeadBytes+1))
-	resp, _ := p.answer()
-	require.Equal(t, http.StatusBadRequest, resp.StatusCode)
+	much := make([]byte, maxHeadBytes+1)
+	for _, together := range []bool{false, true} {
+		p := dialPeer(t, address, from{})
+		if together {
+			p.write(append([]byte(request("/ws")), much...))
+		} else {
+			p.write([]byte(request("/ws")))
+			receive(t, asked, "the question")
+			p.write(much)
+		}
+		resp, body := p.answer()
+		require.Equal(t, http.StatusBadRequest, resp.StatusCode)
+		require.Contains(t, body, "too much")
+	}
 	close(answer)
 	await(t, func() bool { return s.askers.count.Load() == 0 }, "the question is over")
-	require.EqualValues(t, 1, s.Stats().Refused[RefusedBadRequest])
+	require.EqualValues(t, 2, s.Stats().Refused[RefusedBadRequest])
+}
+
+// held waits for answer, like who looks something up.
+func held(r *http.Request, answer <-chan struct{}) error {
+	select {
+	case <-answer:
+		return nil
+	case <-r.Context().Done():
+		return r.Context().Err()
+	}
 }
 
 func TestAnAnswerThatTakesTooLongIsNotWaitedFor(t *testing.T) {
 	answer := make(chan struct{})
+	release := sync.OnceFunc(func() { close(answer) })
+	defer release()
 	s, h, address := startServer(t, fanout.Config{}, Config{HandshakeTimeout: 50 * time.Millisecond, Authenticate: func(r *http.Request) (fanout.Claims, error) {
 		<-r.Context().Done()
 		<-answer // of one that does not look at its context
@@ -172,7 +193,7 @@ func TestAnAnswerThatTakesTooLongIsNotWaitedFor(t *testing.T) {
 	p.requireEnd()
 	await(t, func() bool { return s.Stats().Connections == 0 }, "the connection is gone")
 	require.EqualValues(t, 1, s.Stats().Refused[RefusedTimeout])
-	close(answer)
+	release()
 	await(t, func() bool { return s.askers.count.Load() == 0 }, "the question is over")
 	require.Zero(t, h.Stats().Opened)
 }
@@ -247,9 +268,8 @@ func TestASpokeIsClosedWhenItsTimeIsUp(t *testing.T) {
 // A peer that goes while the question is asked leaves nothing behind.
 func TestPeersThatGoWhileTheyAreAskedAbout(t *testing.T) {
 	answer := make(chan struct{})
-	s, h, address := startServer(t, fanout.Config{}, Config{Authenticate: func(*http.Request) (fanout.Claims, error) {
-		<-answer
-		return fanout.Claims{}, nil
+	s, h, address := startServer(t, fanout.Config{}, Config{Authenticate: func(r *http.Request) (fanout.Claims, error) {
+		return fanout.Claims{}, held(r, answer)
 	}})
 	for range 50 {
 		p := dialPeer(t, address, from{})
