@@ -13,8 +13,10 @@ import (
 	"math/big"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -274,7 +276,6 @@ func TestASetIsReadAgain(t *testing.T) {
 
 // FuzzParseSet holds what is read of a set against what may be in it.
 func FuzzParseSet(f *testing.F) {
-	f.Add(setOf(f, jwkOf(f, "r", &rsaKey.PublicKey), jwkOf(f, "e", &ecKey.PublicKey, "alg", "ES256"), jwkOf(f, "o", edPublic)))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		set, problems, err := parseSet(b)
 		if err != nil {
@@ -292,4 +293,35 @@ func FuzzParseSet(f *testing.F) {
 			require.Subset(t, again.methods, k.methods)
 		}
 	})
+}
+
+// FuzzFromRequest looks for a token in every place at once, and finds none that is not there.
+func FuzzFromRequest(f *testing.F) {
+	f.Fuzz(func(t *testing.T, authorization, query, protocols string) {
+		r := &http.Request{URL: &url.URL{RawQuery: query}, Header: http.Header{
+			"Authorization": {authorization}, "Sec-Websocket-Protocol": {protocols},
+		}}
+		token, err := FromRequest(r)
+		if err != nil {
+			require.Empty(t, token)
+			return
+		}
+		require.NotEmpty(t, token)
+		places := 0
+		for _, there := range []bool{
+			strings.Contains(authorization, token), slices.Contains(trimmed(r.URL.Query()["token"]), token), strings.Contains(protocols, protocolPrefix),
+		} {
+			if there {
+				places++
+			}
+		}
+		require.NotZero(t, places)
+	})
+}
+
+func trimmed(texts []string) []string {
+	for i, text := range texts {
+		texts[i] = strings.TrimSpace(text)
+	}
+	return texts
 }
