@@ -34,6 +34,7 @@ var families = []family{
 		one(func(n *snapshot) uint64 { return n.hub.Received })},
 	{"hub_refused_envelopes_total", "Messages from spokes that were no envelopes.", counter, nil,
 		one(func(n *snapshot) uint64 { return n.hub.Refused })},
+	{"hub_forbidden_total", "Events and subscriptions that were beyond what the spoke's token allows.", counter, []string{"what"}, forbidden},
 	{"hub_panics_total", "Panics of listeners and other callbacks, contained.", counter, nil,
 		one(func(n *snapshot) uint64 { return n.hub.Panics })},
 
@@ -109,6 +110,12 @@ func byReason(counts func(*snapshot) map[fanout.LossReason]uint64) func(*snapsho
 func closed(n *snapshot, emit emit) {
 	for ending, count := range n.hub.Closed {
 		emit(float64(count), codeLabel(ending), string(ending.Kind))
+	}
+}
+
+func forbidden(n *snapshot, emit emit) {
+	for what, count := range n.hub.Forbidden {
+		emit(float64(count), what)
 	}
 }
 

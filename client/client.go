@@ -17,14 +17,15 @@ import (
 // callbacks too.
 type Client struct {
 	// Set by Dial, read-only afterwards.
-	url    string
-	opts   Options
-	http   *http.Client
-	ctx    context.Context // done from the moment at which no further connection will be made
-	cancel context.CancelFunc
-	readyc chan struct{} // closed by run with the first connection
-	donec  chan struct{} // closed by run, when nothing is left
-	wakec  chan struct{} // one slot, never closed: there may be something to write
+	url     string
+	opts    Options
+	http    *http.Client
+	ctx     context.Context // done from the moment at which no further connection will be made
+	cancel  context.CancelFunc
+	readyc  chan struct{}      // closed by run with the first connection
+	donec   chan struct{}      // closed by run, when nothing is left
+	wakec   chan struct{}      // one slot, never closed: there may be something to write
+	expiryc chan time.Duration // one slot, never closed: what is left of the token in use
 
 	inCallback atomic.Bool // set by the reading goroutine
 
@@ -43,6 +44,8 @@ type Client struct {
 	subs subscriptions
 	// +checklocks:mu
 	queue queue
+	// +checklocks:mu
+	auth []byte // an __auth to be sent ahead of all else, nil if there is none
 	// +checklocks:mu
 	conn *conn // nil while there is none
 	// +checklocks:mu
@@ -89,7 +92,7 @@ func Dial(ctx context.Context, url string, opts Options) (*Client, error) {
 	}
 	err = c.Err()
 	switch {
-	case permanent(err):
+	case c.permanent(err):
 		return nil, err
 	case c.lastErr != nil:
 		return nil, fmt.Errorf("client: dial: %w; the last attempt gave: %w", err, c.lastErr)
@@ -106,6 +109,7 @@ func newClient(ctx context.Context, url string, topics []codec.Pattern, opts Opt
 		readyc:  make(chan struct{}),
 		donec:   make(chan struct{}),
 		wakec:   make(chan struct{}, 1),
+		expiryc: make(chan time.Duration, 1),
 		backoff: newBackoff(opts.BackoffMin, opts.BackoffMax),
 		subs:    newSubscriptions(topics),
 		queue:   queue{limit: opts.QueueBytes},

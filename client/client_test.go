@@ -124,7 +124,7 @@ func TestReservedEventsReachTheirCallbacksInOrder(t *testing.T) {
 		wire("__later", "", "1"),
 	)
 	for _, want := range []string{
-		"{Spoke:s1 Node:n1} s1 n1",
+		"{Spoke:s1 Node:n1 ExpiresInMs:0} s1 n1",
 		"event tick:1",
 		"{Dropped:3 Conflated:2 Reason:slow}",
 		"7 {Code:bad_envelope Message:no}",

@@ -17,7 +17,7 @@ import (
 // conn is one connection, from the handshake to the end.
 //
 // The goroutine of Client.run reads it. Three more live as long as it does, and serve waits for them:
-// writeLoop, pingLoop and limitClose.
+// writeLoop, pingLoop and limitClose; with Options.Token also renewLoop.
 type conn struct {
 	// Set by newConn, read-only afterwards.
 	c        *Client
@@ -51,10 +51,14 @@ func (cn *conn) run() (readErr, cause error) {
 	c.mu.Lock()
 	c.conn = cn
 	c.subs.reset()
+	c.auth = nil
 	c.mu.Unlock()
 	var loops sync.WaitGroup
 	loops.Go(cn.writeLoop)
 	loops.Go(cn.pingLoop)
+	if c.opts.Token != nil {
+		loops.Go(cn.renewLoop)
+	}
 	loops.Go(cn.limitClose)
 	defer func() { // deferred, because a callback may end this goroutine
 		cn.cancel(nil)
@@ -119,10 +123,17 @@ func (cn *conn) write() error {
 	c := cn.c
 	for {
 		c.mu.Lock() // once for all three: what was subscribed to before an event goes before it
+		auth := c.auth
+		c.auth = nil
 		subscriptions := c.subs.changes()
 		event := c.queue.head()
 		closing := c.err != nil
 		c.mu.Unlock()
+		if auth != nil {
+			if err := cn.send(auth); err != nil {
+				return err
+			}
+		}
 		for _, message := range subscriptions {
 			if err := cn.send(message); err != nil {
 				return err

@@ -136,11 +136,12 @@ func newCloseError(readErr, cause, writeErr error) *CloseError {
 	return &CloseError{Side: PeerSide, Code: codec.CloseAbnormal, Err: readErr}
 }
 
-// permanent reports whether err, the end of a connection or of an attempt at one, is for good.
-func permanent(err error) bool {
+// permanent reports whether err, the end of a connection or of an attempt at one, is for good. With
+// Options.Token, a token that was not good is not: the next one may be.
+func (c *Client) permanent(err error) bool {
 	if refused := (*RefusedError)(nil); errors.As(err, &refused) {
-		return refused.Permanent()
+		return refused.Permanent() && !(c.opts.Token != nil && refused.StatusCode == http.StatusUnauthorized)
 	}
 	closed := (*CloseError)(nil)
-	return errors.As(err, &closed) && closed.Side == PeerSide && closed.Code == codec.CloseUnauthenticated
+	return errors.As(err, &closed) && closed.Side == PeerSide && closed.Code == codec.CloseUnauthenticated && c.opts.Token == nil
 }

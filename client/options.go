@@ -2,6 +2,7 @@ package client
 
 import (
 	"cmp"
+	"context"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -18,6 +19,11 @@ type Options struct {
 	HTTPClient *http.Client
 	// Header is sent with every handshake, for example Authorization or Origin.
 	Header http.Header
+	// Token returns a token, for every handshake and again before the one in use expires: it is then sent
+	// as __auth, and the connection stays. It runs on a goroutine of the client's, with Timeout. With an
+	// error the client tries again later. Nil means that Header says all there is to say; then an answer
+	// of 401, or a connection closed with 4001, is the end.
+	Token func(context.Context) (string, error)
 	// Logger gets lost connections, panics in callbacks and what a hub should not have sent. Default:
 	// slog.Default().
 	Logger *slog.Logger

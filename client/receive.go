@@ -37,6 +37,7 @@ func (c *Client) receiveReserved(e codec.Envelope) {
 			c.mu.Lock()
 			c.welcome = welcome
 			c.mu.Unlock()
+			c.expiresIn(welcome.ExpiresInMs)
 			observe(c, "OnWelcome", c.opts.OnWelcome, welcome)
 		}
 	case codec.TypeDrain:
@@ -49,9 +50,18 @@ func (c *Client) receiveReserved(e codec.Envelope) {
 			observe(c, "OnGap", c.opts.OnGap, gap)
 		}
 	case codec.TypeError:
-		if fault, ok := decode[codec.Error](c, e); ok && c.opts.OnError != nil {
+		fault, ok := decode[codec.Error](c, e)
+		if ok && e.ID == authID {
+			c.notRenewed()
+		}
+		if ok && c.opts.OnError != nil {
 			c.call("OnError", func() { c.opts.OnError(c, e.ID, fault) })
 		}
+	case codec.TypeAuthed:
+		if authed, ok := decode[codec.Authed](c, e); ok {
+			c.expiresIn(authed.ExpiresInMs)
+		}
+		observe(c, "OnReserved", c.opts.OnReserved, e)
 	default:
 		observe(c, "OnReserved", c.opts.OnReserved, e)
 	}

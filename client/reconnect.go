@@ -24,7 +24,7 @@ func (c *Client) run() {
 			return
 		}
 		c.lastErr = err
-		if permanent(err) {
+		if c.permanent(err) {
 			c.stop(codec.CloseNoStatus, "", err)
 			return
 		}
@@ -61,7 +61,11 @@ func (c *Client) attempt() error {
 func (c *Client) connect() (*websocket.Conn, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, c.opts.Timeout)
 	defer cancel()
-	ws, resp, err := websocket.Dial(ctx, c.url, &websocket.DialOptions{HTTPClient: c.http, HTTPHeader: c.opts.Header})
+	header, err := c.header(ctx)
+	if err != nil {
+		return nil, err
+	}
+	ws, resp, err := websocket.Dial(ctx, c.url, &websocket.DialOptions{HTTPClient: c.http, HTTPHeader: header})
 	if err == nil {
 		return ws, nil
 	}

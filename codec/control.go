@@ -21,6 +21,8 @@ const (
 	TypeGap          = "__gap"          // hub to spoke, where events are missing
 	TypeError        = "__error"        // hub to spoke
 	TypeDrain        = "__drain"        // hub to spoke: the hub goes away
+	TypeAuth         = "__auth"         // spoke to hub: a fresh token
+	TypeAuthed       = "__authed"       // hub to spoke, the answer
 )
 
 // The codes of Error.
@@ -30,12 +32,17 @@ const (
 	CodeTooMany     = "too_many_topics"
 	CodeOverloaded  = "overloaded"
 	CodeTooLarge    = "too_large"
+	CodeForbidden   = "forbidden"       // beyond what the spoke's claims allow
+	CodeBadToken    = "unauthenticated" // of __auth; the one before goes on being good
+	CodeUnavailable = "unavailable"     // of __auth: it cannot be told at the moment
 )
 
 // Welcome is the payload of the first event on a connection.
 type Welcome struct {
 	Spoke string `json:"spoke"` // the spoke's id
 	Node  string `json:"node"`  // the hub's name
+	// ExpiresInMs is when the spoke will be closed unless it has sent a fresh token; 0 for never.
+	ExpiresInMs int64 `json:"expiresInMs,omitempty"`
 }
 
 // Gap is the payload that stands in a stream where events are missing.
@@ -54,6 +61,18 @@ type Error struct {
 // Drain is the payload that announces the end of a hub.
 type Drain struct {
 	ReconnectAfterMs int64 `json:"reconnectAfterMs"` // each spoke gets its own
+}
+
+// Auth is the payload of __auth.
+type Auth struct {
+	Token string `json:"token"`
+}
+
+// Authed is the payload of the answer to a token that is taken.
+type Authed struct {
+	ExpiresInMs int64 `json:"expiresInMs,omitempty"` // as in Welcome
+	// Unsubscribed are the subscriptions that the new token does not allow any more.
+	Unsubscribed []string `json:"unsubscribed,omitempty"`
 }
 
 // Topics is the payload of subscriptions and of their answers.
@@ -120,7 +139,7 @@ func topicNames(e Envelope) ([]string, error) {
 // Pretouch compiles sonic's codecs for the types of this package, which would otherwise happen when
 // the first of each is sent.
 func Pretouch() {
-	for _, v := range []any{Welcome{}, Gap{}, Error{}, Drain{}, Topics{}} {
+	for _, v := range []any{Welcome{}, Gap{}, Error{}, Drain{}, Topics{}, Auth{}, Authed{}} {
 		if err := sonic.Pretouch(reflect.TypeOf(v)); err != nil {
 			panic("codec: pretouch: " + err.Error())
 		}

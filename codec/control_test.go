@@ -14,7 +14,11 @@ func TestControlEventsAreSpelledAsDocumented(t *testing.T) {
 		payload any
 		want    string
 	}{
-		{TypeWelcome, "", Welcome{"s1", "n1"}, `{"type":"__welcome","id":"","payload":{"spoke":"s1","node":"n1"}}`},
+		{TypeWelcome, "", Welcome{"s1", "n1", 0}, `{"type":"__welcome","id":"","payload":{"spoke":"s1","node":"n1"}}`},
+		{TypeWelcome, "", Welcome{"s1", "n1", 1500}, `{"type":"__welcome","id":"","payload":{"spoke":"s1","node":"n1","expiresInMs":1500}}`},
+		{TypeAuth, "7", Auth{"a.b.c"}, `{"type":"__auth","id":"7","payload":{"token":"a.b.c"}}`},
+		{TypeAuthed, "7", Authed{}, `{"type":"__authed","id":"7","payload":{}}`},
+		{TypeAuthed, "7", Authed{1500, []string{"a:1"}}, `{"type":"__authed","id":"7","payload":{"expiresInMs":1500,"unsubscribed":["a:1"]}}`},
 		{TypeGap, "", Gap{3, 1, "slow"}, `{"type":"__gap","id":"","payload":{"dropped":3,"conflated":1,"reason":"slow"}}`},
 		{TypeError, "7", Error{CodeBadEnvelope, "no"}, `{"type":"__error","id":"7","payload":{"code":"bad_envelope","message":"no"}}`},
 		{TypeDrain, "", Drain{1500}, `{"type":"__drain","id":"","payload":{"reconnectAfterMs":1500}}`},

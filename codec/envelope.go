@@ -64,7 +64,7 @@ func (e *EnvelopeError) Error() string { return "codec: bad envelope: " + e.Prob
 // the name of the package in front.
 func Problem(err error) string {
 	text := err.Error()
-	for _, prefix := range []string{"codec: ", "fanout: "} {
+	for _, prefix := range []string{"codec: ", "fanout: ", "auth: "} {
 		text = strings.TrimPrefix(text, prefix)
 	}
 	return text

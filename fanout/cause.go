@@ -28,15 +28,16 @@ type CauseKind string
 
 // The kinds.
 const (
-	KindNormal      CauseKind = "normal"       // a close without complaint, by either side
-	KindGone        CauseKind = "gone"         // the connection ended without a close frame
-	KindSlow        CauseKind = "slow"         // over a limit under the policy disconnect
-	KindDrain       CauseKind = "drain"        // the hub goes away
-	KindProtocol    CauseKind = "protocol"     // the peer broke RFC 6455
-	KindBadData     CauseKind = "bad_data"     // invalid UTF-8
-	KindTooBig      CauseKind = "too_big"      // a message over the limit
-	KindPolicy      CauseKind = "policy"       // bad envelopes and other misbehaviour
-	KindPingTimeout CauseKind = "ping_timeout" // no sign of life
+	KindNormal      CauseKind = "normal"          // a close without complaint, by either side
+	KindGone        CauseKind = "gone"            // the connection ended without a close frame
+	KindSlow        CauseKind = "slow"            // over a limit under the policy disconnect
+	KindDrain       CauseKind = "drain"           // the hub goes away
+	KindProtocol    CauseKind = "protocol"        // the peer broke RFC 6455
+	KindBadData     CauseKind = "bad_data"        // invalid UTF-8
+	KindTooBig      CauseKind = "too_big"         // a message over the limit
+	KindPolicy      CauseKind = "policy"          // bad envelopes and other misbehaviour
+	KindBadToken    CauseKind = "unauthenticated" // the token has expired
+	KindPingTimeout CauseKind = "ping_timeout"    // no sign of life
 	KindOther       CauseKind = "other"
 )
 
@@ -82,6 +83,8 @@ func CauseOf(side Side, code codec.CloseCode, reason string) Cause {
 		c.Kind = KindPolicy
 	case codec.CloseTooBig:
 		c.Kind = KindTooBig
+	case codec.CloseUnauthenticated:
+		c.Kind = KindBadToken
 	case codec.CloseSlow:
 		c.Kind = KindSlow
 	}

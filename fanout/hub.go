@@ -42,6 +42,11 @@ type Config struct {
 	// closed; 16 by default.
 	BadEnvelopesPerMin int
 
+	// Renew returns what a spoke may do that has sent a fresh token in __auth. It runs on the goroutine
+	// that reads the connection and must not block; ErrAuthUnavailable lets the spoke try again. The
+	// text of the error is told to the spoke. Nil takes no tokens.
+	Renew func(token string) (Claims, error)
+
 	// OnConnection runs when a spoke has connected, before its first event reaches a listener.
 	// OnDisconnection runs once, after its last. Both run on the goroutine of the connection's
 	// owner: they must not block, but may call anything on the hub. A panic is contained.
@@ -129,8 +134,11 @@ type Hub struct {
 	dispatched   atomic.Uint64
 	received     atomic.Uint64
 	refused      atomic.Uint64
-	panics       atomic.Uint64
-	opened       atomic.Uint64
+
+	forbiddenEvents, forbiddenTopics atomic.Uint64
+
+	panics atomic.Uint64
+	opened atomic.Uint64
 
 	listeners listeners
 	taps      taps
@@ -285,7 +293,8 @@ func (h *Hub) InitSpoke(s *Spoke, sink Sink) {
 
 // Attach enters the spoke into the table, subscribed to the topics if there are any: from here on it
 // gets events, __welcome first. Then it runs OnConnection. It is called once. The error is ErrClosed,
-// or says that there are more than MaxTopics; then the spoke takes no part.
+// or says that there are more than MaxTopics or some beyond its claims (ErrForbidden); then the spoke
+// takes no part.
 func (s *Spoke) Attach(topics ...codec.Pattern) error { return s.AttachBehind(nil, topics...) }
 
 // AttachBehind is Attach for a peer that has to be told something first, such as the answer to its
@@ -293,6 +302,11 @@ func (s *Spoke) Attach(topics ...codec.Pattern) error { return s.AttachBehind(ni
 // nothing of it has been written.
 func (s *Spoke) AttachBehind(hello []byte, topics ...codec.Pattern) error {
 	h := s.shard.hub
+	if s.claimed {
+		if err := s.subs.claims.allow(topics); err != nil {
+			return err
+		}
+	}
 	if n := len(topics); n > MaxTopics {
 		return tooManyTopics(n)
 	}
@@ -310,7 +324,7 @@ func (s *Spoke) AttachBehind(hello []byte, topics ...codec.Pattern) error {
 
 // welcome returns the first event of s, behind hello.
 func (h *Hub) welcome(s *Spoke, hello []byte) *item {
-	it := h.reservedItem(codec.Control(codec.TypeWelcome, "", codec.Welcome{Spoke: s.ID(), Node: h.config.Node}))
+	it := h.reservedItem(codec.Control(codec.TypeWelcome, "", codec.Welcome{Spoke: s.ID(), Node: h.config.Node, ExpiresInMs: s.expiresInMsLocked()}))
 	if len(hello) > 0 {
 		frame := it.frame
 		if s.deflates {

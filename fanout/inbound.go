@@ -28,6 +28,12 @@ func (s *Spoke) Receive(message []byte) {
 		s.receiveReserved(e)
 		return
 	}
+	if s.claimed {
+		if problem := s.mayNotSend(e); problem != "" {
+			s.forbid(e.ID, &h.forbiddenEvents, problem)
+			return
+		}
+	}
 	h.received.Add(1)
 	h.emit(s, e)
 }
@@ -39,6 +45,9 @@ func (s *Spoke) receiveReserved(e codec.Envelope) {
 		answer = codec.TypeSubscribed
 	case codec.TypeUnsubscribe:
 		answer = codec.TypeUnsubscribed
+	case codec.TypeAuth:
+		s.renew(e)
+		return
 	default:
 		s.refuse(e.ID, codec.CodeBadEnvelope, "type "+e.Type+" is not one that a spoke may send, types that begin with __ are reserved")
 		return
@@ -53,7 +62,11 @@ func (s *Spoke) receiveReserved(e codec.Envelope) {
 	} else {
 		s.Unsubscribe(patterns...)
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, ErrForbidden):
+		s.forbid(e.ID, &s.shard.hub.forbiddenTopics, codec.Problem(err))
+		return
+	case err != nil:
 		s.refuse(e.ID, codec.CodeTooMany, codec.Problem(err))
 		return
 	}

@@ -207,6 +207,9 @@ func (sh *shard) join(s *Spoke, topics []codec.Pattern, welcome func() *item) bo
 		for _, p := range topics {
 			sh.index.subscribe(s, p)
 		}
+	case s.claimed && !sh.hub.config.Explicit:
+		sh.index.imply(s)
+	case s.claimed:
 	case sh.hub.config.Explicit:
 		s.subs = &subscriptions{}
 	default:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +64,8 @@ type modelSpoke struct {
 	// What it wants.
 	asked    bool // has subscribed or unsubscribed
 	patterns map[string]bool
+	claimed  bool
+	claims   []codec.Pattern
 	answers  []string // the answers to __subscribe that it waits for: type and id
 
 	// What it was offered, and where that is.
@@ -88,9 +91,19 @@ type modelSpoke struct {
 // wants reports whether a broadcast of the topic goes to m.
 func (m *modelSpoke) wants(typ, id string, explicit bool) bool {
 	if !m.asked {
-		return !explicit
+		return !explicit && m.mayHave(typ, id)
 	}
 	return m.patterns["*"] || m.patterns[typ+":*"] || m.patterns[typ+":"+id]
+}
+
+// mayHave reports whether the claims of m select the topic.
+func (m *modelSpoke) mayHave(typ, id string) bool {
+	return !m.claimed || slices.ContainsFunc(m.claims, func(p codec.Pattern) bool { return p.Matches(typ, id) })
+}
+
+// mayHaveAll reports whether they select every topic that p does.
+func (m *modelSpoke) mayHaveAll(p codec.Pattern) bool {
+	return !m.claimed || slices.ContainsFunc(m.claims, func(c codec.Pattern) bool { return c.Covers(p) })
 }
 
 func (m *modelSpoke) queuedBytes() (n int64) {
@@ -296,7 +309,7 @@ func (m *modelSpoke) readReserved(payload []byte) {
 		require.NotZero(m.t, gap.Dropped+gap.Conflated)
 		m.gap.Dropped += gap.Dropped
 		m.gap.Conflated += gap.Conflated
-	case codec.TypeSubscribed, codec.TypeUnsubscribed:
+	case codec.TypeSubscribed, codec.TypeUnsubscribed, codec.TypeError:
 		require.NotEmpty(m.t, m.answers)
 		require.Equal(m.t, m.answers[0], e.Topic())
 		m.answers = m.answers[1:]

@@ -154,18 +154,31 @@ func (sim *simulation) step() {
 	}
 }
 
+func simPattern(text string) codec.Pattern {
+	p, err := codec.ParsePattern(text)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
 func (sim *simulation) connect() {
 	m := &modelSpoke{t: sim.t, sink: &scriptSink{}, limits: sim.config.Limits, patterns: make(map[string]bool)}
 	var topics []codec.Pattern
 	for range sim.rng.IntN(2) * sim.rng.IntN(4) {
-		p := codec.Everything
-		if text := simPatterns[sim.rng.IntN(len(simPatterns))]; text != "*" {
-			p, _ = codec.ParsePattern(text)
-		}
+		p := simPattern(simPatterns[sim.rng.IntN(len(simPatterns))])
 		topics, m.asked, m.patterns[p.String()] = append(topics, p), true, true
 	}
 	m.spoke = sim.hub.NewSpoke(m.sink)
 	m.sink.spoke = m.spoke
+	if sim.rng.IntN(3) == 0 {
+		m.claims = topics // at least, so that the spoke may begin with them
+		for range sim.rng.IntN(5) {
+			m.claims = append(m.claims, simPattern(simPatterns[sim.rng.IntN(len(simPatterns))]))
+		}
+		m.claimed = true
+		m.spoke.Restrict(Claims{Topics: m.claims, Expires: time.Now().Add(time.Hour)})
+	}
 	if sim.rng.IntN(2) == 0 {
 		m.spoke.TakeCompressed()
 	}
@@ -256,12 +269,15 @@ func (sim *simulation) dispatch(m *modelSpoke) {
 
 // subscribe, or the contrary, by message or by call.
 func (sim *simulation) subscribe(m *modelSpoke, text string) {
-	p := codec.Everything
-	if text != "*" {
-		p, _ = codec.ParsePattern(text)
-	}
+	p := simPattern(text)
 	ask, answer := codec.TypeSubscribe, codec.TypeSubscribed
-	if sim.rng.IntN(2) == 0 {
+	if add := sim.rng.IntN(2) == 0; add && !m.mayHaveAll(p) {
+		if sim.rng.IntN(2) == 0 {
+			require.ErrorIs(sim.t, m.spoke.Subscribe(p), ErrForbidden)
+			return
+		}
+		answer = codec.TypeError
+	} else if add {
 		m.asked, m.patterns[text] = true, true
 		if sim.rng.IntN(2) == 0 {
 			require.NoError(sim.t, m.spoke.Subscribe(p))

@@ -21,6 +21,7 @@ type Spoke struct {
 	dirty  bool // in shard.dirty
 
 	deflates bool // set before Attach, read-only afterwards
+	claimed  bool // the same: subs.claims is set
 
 	// Guarded by shard.mu.
 	inAll int32 // position in index.all, or notIndexed
@@ -124,13 +125,18 @@ func (s *Spoke) AddListener(pattern string, fn func(*Spoke, codec.Envelope)) (re
 }
 
 // Subscribe adds patterns to those of the spoke, as if it had sent __subscribe. If that makes more
-// than MaxTopics it adds none, and returns an error.
+// than MaxTopics, or one is beyond the spoke's claims (ErrForbidden), it adds none and returns an error.
 func (s *Spoke) Subscribe(patterns ...codec.Pattern) error {
 	sh := s.shard
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if s.detached.Load() {
 		return nil
+	}
+	if s.claimed {
+		if err := s.subs.claims.allow(patterns); err != nil {
+			return err
+		}
 	}
 	if n := s.subs.with(patterns); n > MaxTopics {
 		return tooManyTopics(n)
@@ -159,12 +165,16 @@ func (s *Spoke) Unsubscribe(patterns ...codec.Pattern) {
 }
 
 // Topics returns the patterns that the spoke is subscribed to, in the order of their text, and
-// whether it gets everything because it has never subscribed to anything.
+// whether it gets everything because it has never subscribed to anything. One that has not, and may
+// have only some, has those.
 func (s *Spoke) Topics() (patterns []codec.Pattern, everything bool) {
 	s.shard.mu.Lock()
 	defer s.shard.mu.Unlock()
 	if s.subs == nil {
 		return nil, s.inAll != notIndexed
+	}
+	if s.subs.implied && s.inAll != notIndexed {
+		return nil, true
 	}
 	for _, sub := range s.subs.list {
 		patterns = append(patterns, sub.pattern)
@@ -201,6 +211,7 @@ func (s *Spoke) Detach(cause Cause) {
 type SpokeInfo struct {
 	ID          string        `json:"id"`
 	Remote      string        `json:"remote"`
+	Subject     string        `json:"sub,omitempty"` // of its claims
 	ConnectedAt time.Time     `json:"connectedAt"`
 	Topics      []string      `json:"topics"`
 	Everything  bool          `json:"everything"` // it has never subscribed, and gets all
@@ -221,7 +232,7 @@ func (s *Spoke) info(now int64) SpokeInfo {
 	h := s.shard.hub
 	age := time.Duration(uint32(now/int64(joinedUnit))-s.joined) * joinedUnit
 	i := SpokeInfo{
-		ID: s.ID(), Remote: s.Remote(),
+		ID: s.ID(), Remote: s.Remote(), Subject: s.Subject(),
 		ConnectedAt: h.began.Add(time.Duration(now) - age),
 		Offered:     s.tally.offered, Delivered: s.tally.delivered,
 		Dropped: s.tally.losses().dropped, Conflated: s.tally.losses().conflated,

@@ -47,11 +47,12 @@ type Stats struct {
 	Spokes         int
 	Opened         uint64
 	Closed         map[Ending]uint64
-	Dispatched     uint64 // events given to Dispatch for all spokes
-	Received       uint64 // events from spokes
-	Refused        uint64 // messages from spokes that were no envelopes
-	Panics         uint64 // of callbacks, contained
-	Deliveries     uint64 // events handed to spokes
+	Dispatched     uint64            // events given to Dispatch for all spokes
+	Received       uint64            // events from spokes
+	Refused        uint64            // messages from spokes that were no envelopes
+	Forbidden      map[string]uint64 // events and subscriptions beyond claims
+	Panics         uint64            // of callbacks, contained
+	Deliveries     uint64            // events handed to spokes
 	DeliveredBytes uint64
 	Writes         uint64
 	Dropped        map[LossReason]uint64
@@ -102,7 +103,8 @@ func (h *Hub) Stats() Stats {
 		Opened: h.opened.Load(), Dispatched: h.dispatched.Load(), Received: h.received.Load(),
 		Refused: h.refused.Load(), Panics: h.panics.Load(),
 		HeldBytes: h.heldBytes.Load(), PendingBytes: h.pendingBytes.Load(),
-		Closed: make(map[Ending]uint64), Dropped: make(map[LossReason]uint64),
+		Forbidden: map[string]uint64{"event": h.forbiddenEvents.Load(), "subscription": h.forbiddenTopics.Load()},
+		Closed:    make(map[Ending]uint64), Dropped: make(map[LossReason]uint64),
 		Conflated: make(map[LossReason]uint64), Disconnected: make(map[LossReason]uint64),
 		TapDropped: make(map[LossReason]uint64), TapConflated: make(map[LossReason]uint64),
 	}

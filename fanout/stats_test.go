@@ -139,7 +139,7 @@ func TestEndingsAreCountedByCodeAndKind(t *testing.T) {
 	require.Equal(t, map[Ending]uint64{
 		{1000, KindNormal}: 2, {1005, KindNormal}: 1, {1001, KindNormal}: 1, {1001, KindDrain}: 1, {1006, KindGone}: 1,
 		{4008, KindSlow}: 1, {1008, KindPolicy}: 1, {1009, KindTooBig}: 1, {1002, KindProtocol}: 1, {1007, KindBadData}: 1,
-		{4001, KindOther}: 1, {0, KindOther}: 2, {1008, KindPingTimeout}: 1,
+		{4001, KindBadToken}: 1, {0, KindOther}: 2, {1008, KindPingTimeout}: 1,
 	}, h.Stats().Closed)
 	require.EqualValues(t, 15, h.Stats().Opened)
 	require.Zero(t, h.Stats().Spokes)

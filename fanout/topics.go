@@ -57,6 +57,12 @@ func (t *takers) remove(position int32) (moved *Spoke) {
 // subscriptions is what a spoke has subscribed to; nil until it first does. Guarded by shard.mu.
 type subscriptions struct {
 	list []subscription // sorted by pattern
+
+	// claims bound what the spoke may subscribe to and send; nil for one that may do everything. What
+	// it points to is immutable.
+	claims *Claims
+	// implied: the spoke has not subscribed to anything, and the list is what its claims let it have.
+	implied bool
 }
 
 // subscription is one pattern of a spoke.
@@ -76,11 +82,12 @@ func (subs *subscriptions) find(p codec.Pattern) (int, bool) {
 // with returns how many patterns there would be with those given.
 func (subs *subscriptions) with(patterns []codec.Pattern) int {
 	n, added := 0, make(map[codec.Pattern]bool)
-	if subs != nil {
+	own := subs != nil && !subs.implied
+	if own {
 		n = len(subs.list)
 	}
 	for _, p := range patterns {
-		if subs != nil {
+		if own {
 			if _, found := subs.find(p); found {
 				continue
 			}
@@ -159,6 +166,14 @@ func (x *index) subscribe(s *Spoke, p codec.Pattern) {
 			x.leave(s, codec.Everything, s.inAll)
 		}
 	}
+	if s.subs.implied {
+		x.clear(s)
+	}
+	x.insert(s, p)
+}
+
+// insert adds a pattern to the list of s.
+func (x *index) insert(s *Spoke, p codec.Pattern) {
 	i, found := s.subs.find(p)
 	if found {
 		return
@@ -192,6 +207,12 @@ func (x *index) unsubscribe(s *Spoke, p codec.Pattern) {
 		}
 		return
 	}
+	if s.subs.implied {
+		if p == codec.Everything { // the same, as far as its claims went
+			x.clear(s)
+		}
+		return
+	}
 	i, found := s.subs.find(p)
 	if !found {
 		return
@@ -213,8 +234,45 @@ func (x *index) unsubscribe(s *Spoke, p codec.Pattern) {
 	}
 }
 
-// removeAll takes s out of every set.
+// imply gives s what its claims let it have, for as long as it subscribes to nothing.
+func (x *index) imply(s *Spoke) {
+	for _, p := range s.subs.claims.Topics {
+		x.insert(s, p)
+	}
+	s.subs.implied = true
+}
+
+// restrict holds s to other claims. It returns the subscriptions that they do not allow, which are
+// taken away.
+func (x *index) restrict(s *Spoke, c *Claims) (gone []codec.Pattern) {
+	same := slices.Equal(s.subs.claims.Topics, c.Topics)
+	s.subs.claims = c
+	switch {
+	case same:
+	case s.subs.implied:
+		x.clear(s)
+		x.imply(s)
+	default:
+		for _, sub := range slices.Clone(s.subs.list) {
+			if !covers(c.Topics, sub.pattern) {
+				x.unsubscribe(s, sub.pattern)
+				gone = append(gone, sub.pattern)
+			}
+		}
+	}
+	return gone
+}
+
+// removeAll takes s out of every set, and forgets its subscriptions. Its claims stay.
 func (x *index) removeAll(s *Spoke) {
+	x.clear(s)
+	if s.subs != nil && s.subs.claims == nil {
+		s.subs = nil
+	}
+}
+
+// clear takes s out of every set, and every pattern from it.
+func (x *index) clear(s *Spoke) {
 	if s.inAll != notIndexed {
 		x.leave(s, codec.Everything, s.inAll)
 	}
@@ -224,8 +282,8 @@ func (x *index) removeAll(s *Spoke) {
 				x.leave(s, sub.pattern, sub.position)
 			}
 		}
+		s.subs.list, s.subs.implied = nil, false
 	}
-	s.subs = nil
 }
 
 // lookup calls post with every set of spokes that takes the topic.

@@ -24,15 +24,32 @@ type indexModel map[*Spoke]*wants
 type wants struct {
 	everything bool // has never subscribed
 	patterns   map[codec.Pattern]bool
+	claims     []codec.Pattern // what it may have; nil for everything
 }
 
 func (w *wants) match(typ, id string) bool {
 	for p := range w.patterns {
 		if p.Matches(typ, id) {
-			return true
+			return w.may(typ, id)
 		}
 	}
-	return w.everything
+	return w.everything && w.may(typ, id)
+}
+
+// may reports whether the claims let it have the topic.
+func (w *wants) may(typ, id string) bool {
+	matches := func(p codec.Pattern) bool { return p.Matches(typ, id) }
+	return w.claims == nil || slices.ContainsFunc(w.claims, matches)
+}
+
+// mayAll reports whether it may have everything that p selects, as far as the topics given go.
+func (w *wants) mayAll(p codec.Pattern, topics [][2]string) bool {
+	for _, topic := range topics {
+		if p.Matches(topic[0], topic[1]) && !w.may(topic[0], topic[1]) {
+			return false
+		}
+	}
+	return true
 }
 
 func (m indexModel) takers(typ, id string) (spokes []*Spoke) {
@@ -58,21 +75,45 @@ func TestIndexAgreesWithALookAtEveryPattern(t *testing.T) {
 			texts = append(texts, typ+":"+id)
 		}
 	}
-	for seed := range uint64(40) {
+	var topics [][2]string
+	for _, typ := range append(types, "c", "d") {
+		for _, id := range append(ids, "no pattern has this one") {
+			topics = append(topics, [2]string{typ, id})
+		}
+	}
+	for seed := range uint64(60) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		x := index{sets: make(map[string]*takers)}
 		model := make(indexModel)
 		var joined []*Spoke
 		var loans []loan
 		any := func() *Spoke { return joined[rng.IntN(len(joined))] }
+		claims := func() []codec.Pattern {
+			some := []codec.Pattern{}
+			for range rng.IntN(6) {
+				some = append(some, pattern(t, texts[1+rng.IntN(len(texts)-1)]))
+			}
+			if rng.IntN(8) == 0 {
+				some = append(some, codec.Everything)
+			}
+			return some
+		}
 		for step := range 200 {
 			p := pattern(t, texts[rng.IntN(len(texts))])
-			switch n := rng.IntN(20); {
+			switch n := rng.IntN(22); {
 			case n < 3 || len(joined) == 0:
 				s := &Spoke{inAll: notIndexed}
-				if model[s] = (&wants{everything: n > 0, patterns: make(map[codec.Pattern]bool)}); n > 0 {
+				w := &wants{everything: n > 0, patterns: make(map[codec.Pattern]bool)}
+				if model[s] = w; rng.IntN(2) == 0 {
+					w.claims = claims()
+					s.Restrict(Claims{Topics: w.claims})
+				}
+				switch {
+				case w.everything && s.claimed:
+					x.imply(s)
+				case w.everything:
 					s.inAll = x.all.add(s)
-				} else {
+				case !s.claimed:
 					s.subs = &subscriptions{} // as Config.Explicit has it
 				}
 				joined = append(joined, s)
@@ -83,8 +124,27 @@ func TestIndexAgreesWithALookAtEveryPattern(t *testing.T) {
 				joined = slices.DeleteFunc(joined, func(other *Spoke) bool { return other == s })
 			case n < 13:
 				s := any()
+				if may := model[s].mayAll(p, topics); s.claimed {
+					require.Equal(t, may, covers(s.subs.claims.Topics, p), "%s of %v", p, model[s].claims)
+					if !may {
+						break
+					}
+				}
 				x.subscribe(s, p)
 				model[s].everything, model[s].patterns[p] = false, true
+			case n < 15:
+				if s := any(); s.claimed {
+					w := model[s]
+					w.claims = claims()
+					var gone []codec.Pattern
+					for p := range w.patterns {
+						if !w.mayAll(p, topics) {
+							gone = append(gone, p)
+							delete(w.patterns, p)
+						}
+					}
+					require.ElementsMatch(t, gone, x.restrict(s, &Claims{Topics: normal(w.claims)}))
+				}
 			default:
 				s := any()
 				x.unsubscribe(s, p)

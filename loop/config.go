@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"path"
 	"runtime"
 	"strings"
@@ -24,6 +25,13 @@ type Config struct {
 	// Origins are the browser origins that may connect, beside the server's own: "*", or patterns
 	// such as "https://*.example.com". A request without an Origin header is not a browser's.
 	Origins []string
+
+	// Authenticate returns what the spoke that a handshake is from may do; with an error it does not
+	// become one. It is answered 401 with the text of the error, which must therefore hold no secrets,
+	// or 503 for a fanout.ErrAuthUnavailable. Authenticate runs in a goroutine of its own, so it may
+	// wait, but not longer than the context of the request: Shutdown waits for it. Request.RemoteAddr is
+	// set. Nil lets everybody do everything.
+	Authenticate func(*http.Request) (fanout.Claims, error)
 
 	// Pollers is how many goroutines read; a quarter of GOMAXPROCS, at least one, by default.
 	Pollers int

@@ -58,6 +58,8 @@ const (
 	flagFull                      // one connection too many: told so when its request is there
 	flagFullForIP                 // the same for its address
 	flagCompressed                // compression was negotiated; set before there is a spoke, if at all
+	flagAsking                    // Config.Authenticate has been asked; what arrives is kept until it answers
+	flagExpired                   // the spoke's time was up
 )
 
 func (c *conn) has(flag uint32) bool { return c.flags.Load()&flag != 0 }

@@ -9,7 +9,7 @@ import (
 	"github.com/alkdev/hub/fanout"
 )
 
-// beginRead takes the reading side, for the poller. It reports false if the socket is closed. While
+// beginRead takes the reading side. It reports false if the socket is closed. While
 // the connection is being adopted it waits, for the engine closes a socket that has hung up when its
 // callback returns, read or not.
 func (c *conn) beginRead() bool {
@@ -26,7 +26,8 @@ func (c *conn) beginRead() bool {
 	}
 }
 
-// adoptions is where pollers wait for a connection that is being adopted, which takes microseconds.
+// adoptions is where pollers wait for a connection that is being adopted, or that becomes a spoke after
+// Config.Authenticate has answered; and where that answer waits for a poller. It takes microseconds.
 type adoptions struct {
 	mu    sync.Mutex // a leaf
 	ended sync.Cond
@@ -50,8 +51,12 @@ func (a *adoptions) over() {
 // endRead gives the reading side back. If the socket was closed meanwhile, finish is left to us:
 // so a spoke's last event has reached the listeners before its disconnection does.
 func (c *conn) endRead() {
-	if c.flags.And(^uint32(flagReading))&flagGone != 0 {
+	was := c.flags.And(^uint32(flagReading))
+	if was&flagGone != 0 {
 		c.finish()
+	}
+	if was&flagAsking != 0 { // the answer may be waiting for us
+		c.server.adopting.over()
 	}
 }
 
@@ -74,6 +79,8 @@ func (c *conn) onBytes(b []byte) {
 	case c.has(flagDeaf):
 	case c.has(flagUpgraded):
 		c.feed(b)
+	case c.has(flagAsking):
+		c.keep(b)
 	default:
 		c.onHead(b)
 	}

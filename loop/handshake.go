@@ -76,7 +76,7 @@ func (c *conn) onRequest(head, rest []byte) {
 	r, err := h.read(head)
 	switch {
 	case err != nil:
-		c.refuse(&refusal{http.StatusBadRequest, "malformed HTTP request: " + err.Error(), RefusedBadRequest})
+		c.refuse(&refusal{http.StatusBadRequest, malformed(err), RefusedBadRequest})
 		return
 	case r.URL.Path == "/readyz":
 		c.answerReady(r)
@@ -86,14 +86,33 @@ func (c *conn) onRequest(head, rest []byte) {
 		return
 	}
 	topics, refusal := c.examine(r)
-	if refusal == nil {
-		refusal = c.shake(h, r)
+	switch {
+	case refusal != nil:
+		c.refuse(refusal)
+	case c.server.config.Authenticate != nil:
+		c.authenticate(r, topics, rest)
+	default:
+		c.open(h, r, topics, rest)
 	}
-	if refusal != nil {
+}
+
+// open does the handshake on a request that may become a spoke.
+func (c *conn) open(h *handshaker, r *http.Request, topics []codec.Pattern, rest []byte) {
+	if refusal := c.shake(h, r); refusal != nil {
 		c.refuse(refusal)
 		return
 	}
 	c.upgraded(h.out.Bytes(), topics, rest)
+}
+
+// malformed says what is wrong with a request without quoting it: there may be a token in it, and the
+// answer may be logged by who gets it.
+func malformed(err error) string {
+	if wrapped := (*url.Error)(nil); errors.As(err, &wrapped) {
+		err = wrapped.Err
+	}
+	problem, _, _ := strings.Cut(err.Error(), " \"")
+	return "malformed HTTP request: " + problem
 }
 
 // read parses a request head. http.ReadRequest leaves it to the net/http server to look at the version,
@@ -215,7 +234,7 @@ func (c *conn) examine(r *http.Request) ([]codec.Pattern, *refusal) {
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, &refusal{http.StatusBadRequest, "malformed query: " + err.Error(), RefusedBadRequest}
+		return nil, &refusal{http.StatusBadRequest, "malformed query", RefusedBadRequest}
 	}
 	var topics []codec.Pattern
 	for _, name := range query["topic"] {
@@ -255,6 +274,8 @@ func (c *Config) originAllowed(r *http.Request) bool {
 // header calls set for each header that the status asks for.
 func (r *refusal) header(set func(name, value string)) {
 	switch r.status {
+	case http.StatusUnauthorized:
+		set("WWW-Authenticate", `Bearer realm="hub"`) // RFC 6750 section 3
 	case http.StatusServiceUnavailable:
 		set("Retry-After", retryAfter)
 	case http.StatusMethodNotAllowed:
@@ -343,6 +364,12 @@ func (s *Server) takeOver(c *conn, w http.ResponseWriter, r *http.Request) *refu
 	topics, refusal := c.examine(r)
 	if refusal == nil && r.TLS != nil {
 		refusal = &refuseTLS
+	}
+	if refusal == nil && s.config.Authenticate != nil {
+		var claims fanout.Claims
+		if claims, refusal = s.ask(r, topics); refusal == nil {
+			c.spoke.Restrict(claims)
+		}
 	}
 	h := handshakers.Get().(*handshaker)
 	defer handshakers.Put(h)

@@ -61,6 +61,9 @@ func (c *conn) check(now stamp) {
 		}
 		return
 	}
+	if c.spoke.Expired() && c.set(flagExpired) {
+		c.spoke.Close(codec.CloseUnauthenticated, "the token has expired")
+	}
 	lastRead := stamp(c.lastRead.Load())
 	pinged := c.has(flagPinged)
 	if pinged && lastRead.since(c.pingedAt) >= 0 {

@@ -23,6 +23,7 @@ type Server struct {
 
 	conns    registry
 	adopting adoptions
+	askers   askers
 
 	// Any goroutine, atomically.
 	draining atomic.Bool
@@ -43,6 +44,7 @@ func New(c Config) (*Server, error) {
 	}
 	s := &Server{config: c, began: time.Now(), stopc: make(chan struct{}), sweptc: make(chan struct{})}
 	s.adopting.ended.L = &s.adopting.mu
+	s.askers.ending, s.askers.end = context.WithCancel(context.Background())
 	if c.MaxSpokesPerIP > 0 {
 		s.conns.perIP = make(map[netip.Addr]int)
 	}
@@ -154,7 +156,7 @@ func (s *Server) waitForSpokes(ctx context.Context) error {
 			case c.has(flagUpgraded):
 				c.sendAway(reconnectAfter)
 				left++
-			case c.has(flagReading): // may be just about to become one
+			case c.has(flagReading | flagAsking): // may be just about to become one
 				left++
 			}
 		})
@@ -188,6 +190,8 @@ func (s *Server) stop() {
 		s.conns.each(func(c *conn) {
 			c.setCause(fanout.Cause{Side: fanout.LocalSide, Code: codec.CloseGoingAway, Reason: "the hub is gone", Kind: fanout.KindDrain})
 		})
+		s.askers.end()
 		s.engine.stop()
+		s.askers.running.Wait() // the pollers, who start them, have ended
 	})
 }

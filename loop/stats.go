@@ -7,18 +7,22 @@ type RefusalReason uint8
 
 // The reasons.
 const (
-	RefusedBadRequest  RefusalReason = iota // not a WebSocket handshake, or not for us
-	RefusedOrigin                           // a browser at a foreign origin
-	RefusedFull                             // Config.MaxSpokes
-	RefusedFullForIP                        // Config.MaxSpokesPerIP
-	RefusedDraining                         // the hub goes away
-	RefusedTimeout                          // Config.HandshakeTimeout
-	RefusedDescriptors                      // no descriptors or memory left
+	RefusedBadRequest      RefusalReason = iota // not a WebSocket handshake, or not for us
+	RefusedOrigin                               // a browser at a foreign origin
+	RefusedFull                                 // Config.MaxSpokes
+	RefusedFullForIP                            // Config.MaxSpokesPerIP
+	RefusedDraining                             // the hub goes away
+	RefusedTimeout                              // Config.HandshakeTimeout
+	RefusedDescriptors                          // no descriptors or memory left
+	RefusedUnauthenticated                      // by Config.Authenticate
+	RefusedForbidden                            // topics beyond the claims
+	RefusedAuth                                 // Config.Authenticate could not tell
 	numRefusalReasons
 )
 
 var refusalReasonNames = [numRefusalReasons]string{
 	"bad_request", "origin", "max_spokes", "max_spokes_per_ip", "draining", "handshake_timeout", "descriptors",
+	"unauthenticated", "forbidden", "auth_unavailable",
 }
 
 func (r RefusalReason) String() string { return refusalReasonNames[r] }

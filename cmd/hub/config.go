@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/alkdev/hub/auth"
 	"github.com/alkdev/hub/codec"
 	"github.com/alkdev/hub/fanout"
 	"github.com/alkdev/hub/loop"
@@ -20,6 +21,11 @@ type config struct {
 	listen, path           string
 	admin, adminToken      string
 	adminMaxBody           int64
+	authKey                []byte
+	authJWKS               string
+	authJWKSRefresh        time.Duration
+	authIssuer             string
+	authAudience           string
 	node                   string
 	shards, pollers        int
 	spokeBuffer            int64
@@ -58,7 +64,8 @@ func serveFlags(c *config) *flags {
 	host, _ := os.Hostname()
 	*c = config{
 		listen: ":8080", path: "/ws", admin: "127.0.0.1:8081", adminMaxBody: 8 << 20, node: host,
-		shards: runtime.GOMAXPROCS(0), pollers: max(1, runtime.GOMAXPROCS(0)/4),
+		authJWKSRefresh: auth.DefaultRefresh,
+		shards:          runtime.GOMAXPROCS(0), pollers: max(1, runtime.GOMAXPROCS(0)/4),
 		spokeBuffer: fanout.DefaultSpokeBytes, spokeLag: fanout.DefaultSpokeLag, totalBuffer: fanout.DefaultTotalBytes,
 		slow: fanout.Disconnect.String(), slowCloseCode: codec.CloseSlow, badEnvelopes: 16,
 		notSentLowat: 16 << 10, readBuffer: 64 << 10, maxMessage: 64 << 10,
@@ -75,6 +82,11 @@ func serveFlags(c *config) *flags {
 	add(f, &c.admin, "admin", "address for publishing, metrics and health; off for none", parseAdminAddress, showText)
 	add(f, &c.adminToken, "admin-token", "bearer token that admin requests must carry; none if empty", parseText, showText)
 	add(f, &c.adminMaxBody, "admin-max-body", "largest body of an admin request", size(1<<10, 1<<30), showSize)
+	addAuthKey(f, &c.authKey, "spokes need a token signed with this")
+	add(f, &c.authJWKS, "auth-jwks", "spokes need a token signed with a key of this JSON Web Key Set: a file, or an address that begins with https:// or http://", parseText, showText)
+	add(f, &c.authJWKSRefresh, "auth-jwks-refresh", "how often the set is read again, beside for keys that are not in it", duration(time.Second, day), showDuration)
+	add(f, &c.authIssuer, "auth-issuer", "issuer (iss) that a token must name; any if empty", parseText, showText)
+	add(f, &c.authAudience, "auth-audience", "audience (aud) that a token must name; any if empty", parseText, showText)
 	add(f, &c.node, "node", "name of this hub, told to every spoke", parseNode, showText)
 	add(f, &c.shards, "shards", "goroutines that write, each for its part of the spokes", number(1, 256), strconv.Itoa)
 	add(f, &c.pollers, "pollers", "goroutines that read", number(1, 1024), strconv.Itoa)
@@ -118,7 +130,13 @@ func (c *config) check(f *flags) (warnings []string) {
 		f.problem("--max-message: %s is more than --spoke-buffer, %s; with --relay others such events could not be passed on", showSize(c.maxMessage), showSize(c.spokeBuffer))
 	}
 	if c.admin != "off" && c.adminToken == "" && !isLoopback(c.admin) {
-		warnings = append(warnings, "the admin address "+c.admin+" may be reached from elsewhere, and no --admin-token is set")
+		f.problem("--admin: %s can be reached from elsewhere, which needs an --admin-token; or take a loopback address such as 127.0.0.1:8081", c.admin)
+	}
+	if len(c.authKey) > 0 && c.authJWKS != "" {
+		f.problem("--auth-jwt-key and --auth-jwks: one of them")
+	}
+	if len(c.authKey) == 0 && c.authJWKS == "" && c.authIssuer+c.authAudience != "" {
+		f.problem("--auth-issuer and --auth-audience: they need --auth-jwt-key or --auth-jwks")
 	}
 	if limit := loop.DescriptorLimit(); c.maxSpokes > limit-loop.ReservedDescriptors {
 		warnings = append(warnings, fmt.Sprintf("at most about %d spokes can connect: the descriptor limit is %d, --max-spokes %d (raise it with ulimit -n or LimitNOFILE)",

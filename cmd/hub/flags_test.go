@@ -111,6 +111,13 @@ func TestMistakesNameWhatIsAllowed(t *testing.T) {
 		{"--log-level=loud", "is not one of debug, info, warn, error"},
 		{"--pprof=perhaps", "is neither true nor false"},
 		{"--spoke-lag=10", "durations look like 500ms, 10s or 1m30s"},
+		{"--admin=:8081", "--admin: :8081 can be reached from elsewhere, which needs an --admin-token"},
+		{"--admin=192.0.2.1:8081", "can be reached from elsewhere"},
+		{"--auth-jwt-key=short", "a secret of 5 bytes, HS256 needs at least 32"},
+		{"--auth-jwt-key=flags_test.go", "there is a file of that name; file:PATH reads it"},
+		{"--auth-jwt-key=file:none.pem", `"file:none.pem": no such file`},
+		{"--auth-issuer=us", "they need --auth-jwt-key or --auth-jwks"},
+		{"--auth-jwks-refresh=0", "is not a duration from 1s"},
 		{"extra", `"extra": not expected here`},
 	} {
 		_, err := parseServe(t, c.arg)
@@ -126,7 +133,6 @@ func TestUnwiseFlagsAreWarnedOf(t *testing.T) {
 		want string
 	}{
 		{[]string{"--max-spokes=16000000"}, "the descriptor limit is"},
-		{[]string{"--admin=:8081"}, "no --admin-token is set"},
 	} {
 		var conf config
 		f := serveFlags(&conf)
@@ -139,6 +145,26 @@ func TestUnwiseFlagsAreWarnedOf(t *testing.T) {
 	_, err := parseFlags(f, []string{"--admin=:8081", "--admin-token=secret"}, 0)
 	require.NoError(t, err)
 	require.Empty(t, conf.check(f))
+}
+
+// A secret shows in no message and no usage.
+func TestTheAuthKeyIsNotShown(t *testing.T) {
+	secret := strings.Repeat("s3cret-", 5)
+	t.Setenv("HUB_AUTH_JWT_KEY", secret)
+	var c config
+	f := serveFlags(&c)
+	_, err := parseFlags(f, []string{"--auth-jwks=keys.json", "--auth-jwt-key=" + secret}, 0)
+	require.NoError(t, err)
+	require.Equal(t, secret, string(c.authKey))
+	require.Empty(t, c.check(f))
+	err = f.result()
+	require.ErrorContains(t, err, "--auth-jwt-key and --auth-jwks: one of them")
+	var usage strings.Builder
+	f.usage(&usage)
+	require.NotContains(t, err.Error()+usage.String(), "s3cret")
+	_, err = parseServe(t, "--auth-jwt-key=s3cret")
+	require.Error(t, err)
+	require.NotContains(t, err.Error(), "s3cret")
 }
 
 func TestReadmeListsEveryFlag(t *testing.T) {

@@ -49,7 +49,16 @@ func (c *config) logger(w *os.File) *slog.Logger {
 // runHub runs a hub until ctx is done, then drains it. started, if not nil, is told the addresses.
 func runHub(ctx context.Context, c *config, logger *slog.Logger, started func(spokes, admin net.Addr)) error {
 	codec.Pretouch()
-	hub, err := fanout.New(c.fanout(logger))
+	verifier, err := c.verifier(logger)
+	if err != nil {
+		return err
+	}
+	fc := c.fanout(logger)
+	if verifier != nil {
+		defer verifier.Close()
+		fc.Renew = verifier.Renew
+	}
+	hub, err := fanout.New(fc)
 	if err != nil {
 		return err
 	}
@@ -59,7 +68,11 @@ func runHub(ctx context.Context, c *config, logger *slog.Logger, started func(sp
 			return err
 		}
 	}
-	server, err := loop.New(c.loop(hub, logger))
+	lc := c.loop(hub, logger)
+	if verifier != nil {
+		lc.Authenticate = verifier.Request
+	}
+	server, err := loop.New(lc)
 	if err != nil {
 		return err
 	}
@@ -158,7 +171,7 @@ func (c *config) announce(logger *slog.Logger, ln, adminLn net.Listener, lc loop
 	}
 	logger.Info("hub started",
 		slog.String("spokes", "ws://"+ln.Addr().String()+c.path), slog.String("admin", adminAddress),
-		slog.String("node", c.node), slog.String("version", versionText()), slog.String("go", runtime.Version()))
+		slog.Bool("tokens", len(c.authKey) > 0 || c.authJWKS != ""), slog.String("node", c.node), slog.String("version", versionText()), slog.String("go", runtime.Version()))
 	logger.Info("limits",
 		slog.Int("maxSpokes", lc.MaxSpokes), slog.Int("maxSpokesPerIP", lc.MaxSpokesPerIP),
 		slog.Int("descriptors", loop.DescriptorLimit()),

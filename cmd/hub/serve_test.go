@@ -26,13 +26,18 @@ func TestMain(m *testing.M) { leak.Main(m) }
 // startHub runs a hub with the given flags until stop is called, which returns what runHub did.
 func startHub(t *testing.T, args ...string) (spokes, admin string, stop func() error) {
 	t.Helper()
+	return startHubLogging(t, slog.New(slog.DiscardHandler), args...)
+}
+
+func startHubLogging(t *testing.T, logger *slog.Logger, args ...string) (spokes, admin string, stop func() error) {
+	t.Helper()
 	c, err := parseServe(t, append([]string{"--listen=127.0.0.1:0", "--admin=127.0.0.1:0"}, args...)...)
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	started := make(chan struct{})
 	go func() {
-		ended <- runHub(ctx, &c, slog.New(slog.DiscardHandler), func(spokesAddr, adminAddr net.Addr) {
+		ended <- runHub(ctx, &c, logger, func(spokesAddr, adminAddr net.Addr) {
 			spokes, admin = "ws://"+spokesAddr.String()+"/ws", "http://"+adminAddr.String()
 			close(started)
 		})

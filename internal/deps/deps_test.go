@@ -16,17 +16,18 @@ import (
 
 const module = "github.com/alkdev/hub/"
 
-// allowed lists the imports within the module: codec <- fanout <- loop <- cmd/hub, admin beside
-// loop, client and loadgen on codec alone. Packages below internal may be imported by all.
+// allowed lists the imports within the module: codec <- fanout <- loop <- cmd/hub, admin and auth
+// beside loop, client and loadgen on codec alone. Packages below internal may be imported by all.
 var allowed = map[string][]string{
 	"codec":   {},
 	"fanout":  {"codec"},
 	"loop":    {"codec", "fanout"},
 	"admin":   {"codec", "fanout"},
+	"auth":    {"codec", "fanout"},
 	"client":  {"codec"},
 	"loadgen": {"codec"},
 	"bench":   {"codec", "fanout", "loop"},
-	"cmd/hub": {"codec", "fanout", "loop", "admin", "client", "loadgen"},
+	"cmd/hub": {"codec", "fanout", "loop", "admin", "auth", "client", "loadgen"},
 }
 
 func TestImportsPointDownwardsOnly(t *testing.T) {

@@ -1,0 +1,50 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"strings"
+
+	"github.com/alkdev/hub/auth"
+)
+
+// addAuthKey defines --auth-jwt-key. Its value is never shown: it may be a secret.
+func addAuthKey(f *flags, p *[]byte, what string) {
+	add(f, p, "auth-jwt-key", what+": file:PATH with a public key in PEM or a secret for HS256, or the same as text", parseAuthKey, func([]byte) string { return "" })
+}
+
+// parseAuthKey reads a key. No error repeats it.
+func parseAuthKey(s string) ([]byte, error) {
+	path, isFile := strings.CutPrefix(s, "file:")
+	if !isFile {
+		if _, err := os.Stat(s); err == nil {
+			return nil, errors.New("there is a file of that name; file:PATH reads it")
+		}
+		return []byte(s), auth.CheckKey([]byte(s))
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("%q: %w", s, errors.Unwrap(err))
+	}
+	if err := auth.CheckKey(b); err != nil {
+		return nil, fmt.Errorf("%q: %w", s, err)
+	}
+	return b, nil
+}
+
+// verifier returns who looks at the tokens of spokes, nil if they need none.
+func (c *config) verifier(logger *slog.Logger) (*auth.Verifier, error) {
+	if len(c.authKey) == 0 && c.authJWKS == "" {
+		return nil, nil
+	}
+	v, err := auth.New(auth.Config{
+		Key: c.authKey, JWKS: c.authJWKS, Refresh: c.authJWKSRefresh,
+		Issuer: c.authIssuer, Audience: c.authAudience, Logger: logger,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("--auth-jwks: %w", err)
+	}
+	return v, nil
+}

@@ -1,0 +1,44 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/alkdev/hub/auth"
+)
+
+const tokenSynopsis = `hub token: make a token for a spoke, to try things out.
+
+  export HUB_AUTH_JWT_KEY=$(openssl rand -hex 32)
+  hub serve &
+  hub tail --token $(hub token --sub ada --topics 'tick:*')
+
+It is signed with the secret that hub serve has as --auth-jwt-key.`
+
+func token(_ context.Context, args []string) error {
+	var key []byte
+	var t auth.Token
+	ttl := time.Hour
+	f := newFlags("token", tokenSynopsis)
+	addAuthKey(f, &key, "what hub serve has")
+	add(f, &t.Subject, "sub", "who the spoke is", parseText, showText)
+	add(f, &t.Topics, "topics", "patterns that it may receive, with commas between them; everything if empty", parseList, showList)
+	add(f, &t.Publish, "publish", "patterns that it may send; nothing if empty", parseList, showList)
+	add(f, &t.Issuer, "auth-issuer", "issuer (iss)", parseText, showText)
+	add(f, &t.Audience, "auth-audience", "audience (aud)", parseText, showText)
+	add(f, &ttl, "ttl", "how long the token is good", duration(time.Second, 365*24*time.Hour), showDuration)
+	if _, err := parseFlags(f, args, 0); err != nil {
+		return err
+	}
+	if len(key) == 0 {
+		return &usageError{fmt.Errorf("--auth-jwt-key is needed, or %s", envName("auth-jwt-key"))}
+	}
+	t.Expires = time.Now().Add(ttl)
+	text, err := auth.Mint(key, t)
+	if err != nil {
+		return err
+	}
+	fmt.Println(text)
+	return nil
+}
