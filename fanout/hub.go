@@ -38,6 +38,9 @@ type Config struct {
 	// Deflater compresses what goes to spokes that take it; nil compresses nothing. An event is
 	// compressed at most once, and only if a spoke is there that takes it so.
 	Deflater *codec.Deflater
+	// Echo makes the hub send every message back to the spoke that sent it and nothing else: no
+	// events, none of its own either. It is for testing; see Spoke.Echo.
+	Echo bool
 	// BadEnvelopesPerMin is how many messages that are no envelopes a spoke may send before it is
 	// closed; 16 by default.
 	BadEnvelopesPerMin int
@@ -261,6 +264,9 @@ func (h *Hub) passed(it *item) {
 		h.pendingBytes.Add(-it.memory())
 	}
 }
+
+// Echoes reports whether the hub was made with Config.Echo.
+func (h *Hub) Echoes() bool { return h.config.Echo }
 
 // Limits returns the limits in force.
 func (h *Hub) Limits() Limits { return h.config.Limits }

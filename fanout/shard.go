@@ -203,6 +203,9 @@ func (sh *shard) join(s *Spoke, topics []codec.Pattern, welcome func() *item) bo
 	s.id = uint64(rand.Uint32())<<32 | uint64(sh.number)<<24 | uint64(slot)
 	s.inAll = notIndexed
 	switch {
+	case sh.hub.config.Echo:
+		sh.mu.Unlock()
+		return true
 	case len(topics) > 0:
 		for _, p := range topics {
 			sh.index.subscribe(s, p)
