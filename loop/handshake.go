@@ -133,7 +133,7 @@ func (c *conn) shake(h *handshaker, r *http.Request) *refusal {
 	if h.compressed = false; c.server.config.Compress {
 		upgrader.Negotiate = h.negotiate
 	}
-	if _, _, _, err := upgrader.Upgrade(r, h); err != nil {
+	if _, _, _, err := upgrader.Upgrade(plainLists(r), h); err != nil {
 		refusal := bad(err.Error())
 		var rejected *ws.ConnectionRejectedError
 		if errors.As(err, &rejected) && rejected.StatusCode() != 0 {
@@ -162,6 +162,11 @@ func beyondLibrary(r *http.Request) (problem string) {
 	}
 	if nonce, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-Websocket-Key")); err != nil || len(nonce) != 16 {
 		return "Sec-WebSocket-Key is not 16 bytes in base64"
+	}
+	for name, token := range upgradeTokens {
+		if !hasToken(r.Header[name], token) {
+			return fmt.Sprintf("%s does not name %s", name, token)
+		}
 	}
 	if r.ContentLength != 0 { // what follows the head would be read as frames
 		return "a handshake has no body"

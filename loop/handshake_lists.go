@@ -1,0 +1,40 @@
+package loop
+
+import (
+	"maps"
+	"net/http"
+	"strings"
+)
+
+// upgradeTokens are what two headers of a handshake must name among others, in any case (RFC 6455
+// section 4.2.1).
+var upgradeTokens = map[string]string{"Upgrade": "websocket", "Connection": "Upgrade"}
+
+// hasToken reports whether a list names the token. It may be spread over several headers (RFC 9110
+// section 5.3).
+func hasToken(list []string, token string) bool {
+	for _, header := range list {
+		for element := range strings.SplitSeq(header, ",") {
+			if strings.EqualFold(strings.Trim(element, " \t"), token) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// plainLists returns r with those lists as the library can read them: it looks at the first header of a
+// name only, and takes Upgrade for one token. r itself belongs to others as well.
+func plainLists(r *http.Request) *http.Request {
+	if len(r.Header["Connection"]) <= 1 && strings.EqualFold(r.Header.Get("Upgrade"), "websocket") {
+		return r
+	}
+	plain := *r
+	plain.Header = maps.Clone(r.Header)
+	for name, token := range upgradeTokens {
+		if hasToken(r.Header[name], token) {
+			plain.Header[name] = []string{token}
+		}
+	}
+	return &plain
+}
