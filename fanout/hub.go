@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -314,8 +315,14 @@ func (s *Spoke) AttachBehind(hello []byte, topics ...codec.Pattern) error {
 	return nil
 }
 
-// welcome returns the first event of s, behind hello.
+// welcome returns the first event of s, behind hello; of a hub that echoes hello alone, or nil.
 func (h *Hub) welcome(s *Spoke, hello []byte) *item {
+	if h.config.Echo {
+		if len(hello) == 0 {
+			return nil
+		}
+		return &item{frame: codec.NewRecord(codec.TypeWelcome, "", bytes.Clone(hello)), at: h.now(), reserved: true}
+	}
 	it := h.reservedItem(codec.Control(codec.TypeWelcome, "", codec.Welcome{Spoke: s.ID(), Node: h.config.Node}))
 	if len(hello) > 0 {
 		frame := it.frame

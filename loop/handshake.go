@@ -163,9 +163,9 @@ func beyondLibrary(r *http.Request) (problem string) {
 	if nonce, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-Websocket-Key")); err != nil || len(nonce) != 16 {
 		return "Sec-WebSocket-Key is not 16 bytes in base64"
 	}
-	for name, token := range upgradeTokens {
-		if !hasToken(r.Header[name], token) {
-			return fmt.Sprintf("%s does not name %s", name, token)
+	for _, l := range upgradeLists {
+		if !hasToken(r.Header[l.name], l.token) {
+			return fmt.Sprintf("%s does not name %s", l.name, l.token)
 		}
 	}
 	if r.ContentLength != 0 { // what follows the head would be read as frames

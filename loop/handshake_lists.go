@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// upgradeTokens are what two headers of a handshake must name among others, in any case (RFC 6455
+// upgradeLists are what two headers of a handshake must name among others, in any case (RFC 6455
 // section 4.2.1).
-var upgradeTokens = map[string]string{"Upgrade": "websocket", "Connection": "Upgrade"}
+var upgradeLists = []struct{ name, token string }{{"Upgrade", "websocket"}, {"Connection", "Upgrade"}}
 
 // hasToken reports whether a list names the token. It may be spread over several headers (RFC 9110
 // section 5.3).
@@ -31,9 +31,9 @@ func plainLists(r *http.Request) *http.Request {
 	}
 	plain := *r
 	plain.Header = maps.Clone(r.Header)
-	for name, token := range upgradeTokens {
-		if hasToken(r.Header[name], token) {
-			plain.Header[name] = []string{token}
+	for _, l := range upgradeLists {
+		if hasToken(r.Header[l.name], l.token) {
+			plain.Header[l.name] = []string{l.token}
 		}
 	}
 	return &plain
