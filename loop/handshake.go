@@ -168,6 +168,9 @@ func beyondLibrary(r *http.Request) (problem string) {
 			return fmt.Sprintf("%s does not name %s", l.name, l.token)
 		}
 	}
+	if problem := malformedList(r.Header); problem != "" {
+		return problem
+	}
 	if r.ContentLength != 0 { // what follows the head would be read as frames
 		return "a handshake has no body"
 	}
