@@ -56,10 +56,10 @@ func FuzzHandshake(f *testing.F) {
 	})
 }
 
-// An answer is what tells one from another.
+// answered is what tells one answer from another. Of several things wrong the body names any.
 type answered struct {
-	status       int
-	accept, body string
+	status int
+	accept string
 }
 
 var fuzzed atomic.Uint32
@@ -77,9 +77,8 @@ func answerTo(t *testing.T, address string, head []byte, cut int) answered {
 	a := answered{status: resp.StatusCode, accept: resp.Header.Get("Sec-WebSocket-Accept")}
 	if a.status != http.StatusSwitchingProtocols {
 		require.True(t, resp.Close)
-		body, err := io.ReadAll(resp.Body)
+		_, err := io.Copy(io.Discard, resp.Body) // is whole
 		require.NoError(t, err)
-		a.body = string(body)
 	}
 	return a
 }
