@@ -30,7 +30,7 @@ const (
 // and shared by every spoke that gets it; the garbage collector ends it.
 type Frame struct {
 	bytes     []byte
-	topic     string // "type:id"; "" for a control frame
+	topic     string // "type:id"; "" if there is no event
 	typeLen   int
 	headerLen int // bytes before the payload; 0 if there will be no twin
 
@@ -44,13 +44,13 @@ func (f *Frame) Bytes() []byte { return f.bytes }
 // Len returns the length of the frame in bytes.
 func (f *Frame) Len() int { return len(f.bytes) }
 
-// Topic returns "type:id" of the event, "" for a control frame.
+// Topic returns "type:id" of the event, "" if there is none.
 func (f *Frame) Topic() string { return f.topic }
 
-// Type returns the type of the event, "" for a control frame.
+// Type returns the type of the event, "" if there is none.
 func (f *Frame) Type() string { return f.topic[:f.typeLen] }
 
-// ID returns the id of the event, "" for a control frame.
+// ID returns the id of the event, "" if there is none.
 func (f *Frame) ID() string {
 	if f.topic == "" {
 		return ""
@@ -76,6 +76,14 @@ func NewFrame(e Envelope, op Opcode) (*Frame, error) {
 
 // payload returns the message of an event's frame, which is not compressed.
 func (f *Frame) payload() []byte { return f.bytes[f.headerLen:] }
+
+// NewMessage frames a message of no event, op being Text or Binary. The message is copied.
+func NewMessage(op Opcode, message []byte) *Frame {
+	buf := make([]byte, maxHeaderBytes+len(message))
+	copy(buf[maxHeaderBytes:], message)
+	b := putHeader(buf, op)
+	return &Frame{bytes: b, headerLen: len(b) - len(message)}
+}
 
 // NewRecord returns b, which it keeps, as a Frame of the given topic without any framing: for
 // queues of events that do not go over a WebSocket.

@@ -169,17 +169,20 @@ func TestMessageReaderReadsWholeFramesWithoutAllocating(t *testing.T) {
 	require.NotZero(t, n)
 }
 
+// FuzzMessageReader holds the reader against the reference, whole and cut.
 func FuzzMessageReader(f *testing.F) {
-	f.Add(clientFrame(f, ws.OpText, true, "hello"), uint8(3))
-	f.Add(append(clientFrame(f, ws.OpText, false, "\xe2\x82"), clientFrame(f, ws.OpContinuation, true, "\xac")...), uint8(1))
-	f.Add([]byte{0x88, 0x82, 1, 2, 3, 4, 5, 6}, uint8(2))
-	f.Fuzz(func(t *testing.T, in []byte, cut uint8) {
-		whole, wholeErr := readWhole(in, 4096)
-		pieces, piecesErr := readCut(in, 4096, func() int { return 1 + int(cut) })
-		require.Equal(t, whole, pieces)
-		require.Equal(t, wholeErr, piecesErr)
-		for _, m := range whole {
-			require.LessOrEqual(t, len(m.payload), 4096)
+	f.Add(clientFrame(f, ws.OpText, true, "hello"), uint8(3), false)
+	f.Add(append(clientFrame(f, ws.OpText, false, "\xe2\x82"), clientFrame(f, ws.OpContinuation, true, "\xac")...), uint8(1), false)
+	f.Add([]byte{0x88, 0x82, 1, 2, 3, 4, 5, 6}, uint8(2), true)
+	for _, c := range conversations(f) {
+		f.Add(c.sent, uint8(len(c.sent)), c.inflates)
+	}
+	f.Fuzz(func(t *testing.T, in []byte, cut uint8, inflates bool) {
+		want, wantCode := reference(in, 4096, inflates)
+		for _, size := range []int{len(in), 1 + int(cut)} {
+			got, code := outcome(in, 4096, inflates, func() int { return size })
+			require.Equal(t, want, got)
+			require.Equal(t, wantCode, code)
 		}
 	})
 }

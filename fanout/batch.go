@@ -33,7 +33,7 @@ func (h *Hub) DispatchBatch(events []codec.Envelope) (Receipt, error) {
 
 // DispatchBatch is Hub.DispatchBatch to this spoke alone, see Dispatch.
 func (s *Spoke) DispatchBatch(events []codec.Envelope) (Receipt, error) {
-	if s.detached.Load() {
+	if s.detached.Load() || s.shard.hub.config.Echo {
 		return Receipt{}, nil
 	}
 	items, err := s.shard.hub.newBatch(events)

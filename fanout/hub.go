@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -38,6 +39,9 @@ type Config struct {
 	// Deflater compresses what goes to spokes that take it; nil compresses nothing. An event is
 	// compressed at most once, and only if a spoke is there that takes it so.
 	Deflater *codec.Deflater
+	// Echo makes the hub send every message back to the spoke that sent it and nothing else: no
+	// events, none of its own either. It is for testing; see Spoke.Echo.
+	Echo bool
 	// BadEnvelopesPerMin is how many messages that are no envelopes a spoke may send before it is
 	// closed; 16 by default.
 	BadEnvelopesPerMin int
@@ -270,6 +274,9 @@ func (h *Hub) passed(it *item) {
 	}
 }
 
+// Echoes reports whether the hub was made with Config.Echo.
+func (h *Hub) Echoes() bool { return h.config.Echo }
+
 // Limits returns the limits in force.
 func (h *Hub) Limits() Limits { return h.config.Limits }
 
@@ -322,8 +329,14 @@ func (s *Spoke) AttachBehind(hello []byte, topics ...codec.Pattern) error {
 	return nil
 }
 
-// welcome returns the first event of s, behind hello.
+// welcome returns the first event of s, behind hello; of a hub that echoes hello alone, or nil.
 func (h *Hub) welcome(s *Spoke, hello []byte) *item {
+	if h.config.Echo {
+		if len(hello) == 0 {
+			return nil
+		}
+		return &item{frame: codec.NewRecord(codec.TypeWelcome, "", bytes.Clone(hello)), at: h.now(), reserved: true}
+	}
 	it := h.reservedItem(codec.Control(codec.TypeWelcome, "", codec.Welcome{Spoke: s.ID(), Node: h.config.Node, ExpiresInMs: s.expiresInMsLocked()}))
 	if len(hello) > 0 {
 		frame := it.frame

@@ -203,6 +203,7 @@ func (sh *shard) join(s *Spoke, topics []codec.Pattern, welcome func() *item) bo
 	s.id = uint64(rand.Uint32())<<32 | uint64(sh.number)<<24 | uint64(slot)
 	s.inAll = notIndexed
 	switch {
+	case sh.hub.config.Echo: // gets no events
 	case len(topics) > 0:
 		for _, p := range topics {
 			sh.index.subscribe(s, p)
@@ -215,7 +216,9 @@ func (sh *shard) join(s *Spoke, topics []codec.Pattern, welcome func() *item) bo
 	default:
 		s.inAll = sh.index.all.add(s)
 	}
-	sh.inbox = append(sh.inbox, post{item: welcome(), one: s})
+	if it := welcome(); it != nil {
+		sh.inbox = append(sh.inbox, post{item: it, one: s})
+	}
 	sh.wakeLocked()
 	return true
 }

@@ -75,7 +75,7 @@ func (s *Spoke) Dispatch(e codec.Envelope) (Receipt, error) {
 	if err != nil {
 		return Receipt{}, err
 	}
-	if s.detached.Load() {
+	if s.detached.Load() || s.shard.hub.config.Echo {
 		return Receipt{}, nil
 	}
 	if err := s.shard.hub.reserve(it); err != nil {
@@ -87,6 +87,9 @@ func (s *Spoke) Dispatch(e codec.Envelope) (Receipt, error) {
 
 // tell sends one of the hub's own events, outside the limits.
 func (s *Spoke) tell(e codec.Envelope) {
+	if s.shard.hub.config.Echo {
+		return
+	}
 	s.shard.post(post{item: s.shard.hub.reservedItem(e), one: s})
 }
 
@@ -191,6 +194,10 @@ func (s *Spoke) Close(code codec.CloseCode, reason string) {
 // Fail ends the connection at once: what is queued is given up, the close frame goes out behind
 // what is in flight. It is for a peer that has closed or has broken the protocol.
 func (s *Spoke) Fail(code codec.CloseCode, reason string) {
+	if s.shard.hub.config.Echo { // what came before is answered first
+		s.Close(code, reason)
+		return
+	}
 	s.shard.post(post{op: opFail, one: s, code: code, reason: reason})
 }
 

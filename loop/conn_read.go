@@ -124,7 +124,11 @@ func (c *conn) onMessage(op codec.Opcode, payload []byte) error {
 	case op == codec.Pong: // a sign of life, noted already
 	default:
 		c.server.received.Add(1)
-		c.spoke.Receive(payload)
+		if c.server.config.Hub.Echoes() {
+			c.spoke.Echo(op, payload)
+		} else {
+			c.spoke.Receive(payload)
+		}
 	}
 	return nil
 }

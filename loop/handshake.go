@@ -152,7 +152,7 @@ func (c *conn) shake(h *handshaker, r *http.Request) *refusal {
 	if h.compressed = false; c.server.config.Compress {
 		upgrader.Negotiate = h.negotiate
 	}
-	if _, _, _, err := upgrader.Upgrade(r, h); err != nil {
+	if _, _, _, err := upgrader.Upgrade(plainLists(r), h); err != nil {
 		refusal := bad(err.Error())
 		var rejected *ws.ConnectionRejectedError
 		if errors.As(err, &rejected) && rejected.StatusCode() != 0 {
@@ -181,6 +181,14 @@ func beyondLibrary(r *http.Request) (problem string) {
 	}
 	if nonce, err := base64.StdEncoding.DecodeString(r.Header.Get("Sec-Websocket-Key")); err != nil || len(nonce) != 16 {
 		return "Sec-WebSocket-Key is not 16 bytes in base64"
+	}
+	for _, l := range upgradeLists {
+		if !hasToken(r.Header[l.name], l.token) {
+			return fmt.Sprintf("%s does not name %s", l.name, l.token)
+		}
+	}
+	if problem := malformedList(r.Header); problem != "" {
+		return problem
 	}
 	if r.ContentLength != 0 { // what follows the head would be read as frames
 		return "a handshake has no body"

@@ -48,6 +48,7 @@ type config struct {
 	subscribe, frames      string
 	relay                  string
 	drainTimeout           time.Duration
+	echo                   bool
 	logLevel               slog.Level
 	logFormat              string
 	pprof                  bool
@@ -117,12 +118,16 @@ func serveFlags(c *config) *flags {
 	add(f, &c.drainTimeout, "drain-timeout", "time over which spokes are sent away at the end", duration(moment, day), showDuration)
 	add(f, &c.logLevel, "log-level", "debug, info, warn or error", parseLevel, func(l slog.Level) string { return strings.ToLower(l.String()) })
 	add(f, &c.logFormat, "log-format", "text or json", oneOf("text", "json"), showText)
+	addSwitch(f, &c.echo, "echo", "for testing: send every message back to its spoke, and nothing else")
 	addSwitch(f, &c.pprof, "pprof", "serve /debug/pprof/ at the admin address")
 	return f
 }
 
 // check returns what is wrong with the flags together, and what is only unwise.
 func (c *config) check(f *flags) (warnings []string) {
+	if c.echo {
+		c.fitEcho()
+	}
 	if c.totalBuffer < c.spokeBuffer {
 		f.problem("--total-buffer: %s is less than --spoke-buffer, %s", showSize(c.totalBuffer), showSize(c.spokeBuffer))
 	}
@@ -145,6 +150,15 @@ func (c *config) check(f *flags) (warnings []string) {
 	return warnings
 }
 
+// fitEcho sets the limits for --echo, where messages are as large as spokes may send them: four of
+// them and 1 MiB of small ones may be queued. They have no age, for a slow conformance suite may take
+// longer over one message than an event may take.
+func (c *config) fitEcho() {
+	c.spokeBuffer = max(c.spokeBuffer, 4*c.maxMessage+1<<20)
+	c.totalBuffer = max(c.totalBuffer, c.spokeBuffer)
+	c.spokeLag = 0
+}
+
 func (c *config) fanout(logger *slog.Logger) fanout.Config {
 	policy, err := fanout.ParsePolicy(c.slow)
 	if err != nil {
@@ -158,7 +172,7 @@ func (c *config) fanout(logger *slog.Logger) fanout.Config {
 		Node: c.node, Shards: c.shards,
 		Limits: fanout.Limits{SpokeBytes: c.spokeBuffer, SpokeLag: c.spokeLag, TotalBytes: c.totalBuffer},
 		Policy: policy, PolicyFor: c.slowFor, SlowCloseCode: c.slowCloseCode, CloseTimeout: c.closeTimeout,
-		Explicit: c.subscribe == "explicit", Opcode: opcode, BadEnvelopesPerMin: c.badEnvelopes, Deflater: c.deflater(), Logger: logger,
+		Explicit: c.subscribe == "explicit", Opcode: opcode, BadEnvelopesPerMin: c.badEnvelopes, Echo: c.echo, Deflater: c.deflater(), Logger: logger,
 	}
 }
 
