@@ -58,6 +58,8 @@ const (
 	flagFull                      // one connection too many: told so when its request is there
 	flagFullForIP                 // the same for its address
 	flagCompressed                // compression was negotiated; set before there is a spoke, if at all
+	flagInRead                    // somebody is in the reading side; set only with HUB_VERIFY=1
+	flagInWrite                   // the same for the writing side
 )
 
 func (c *conn) has(flag uint32) bool { return c.flags.Load()&flag != 0 }

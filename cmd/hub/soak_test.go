@@ -115,7 +115,7 @@ func soakFlags(rng *rand.Rand, number int) (args []string) {
 	add("--sndbuf=%s", pick("0", "8KiB"))
 	add("--notsent-lowat=%s", pick("0", "16KiB"))
 	add("--read-buffer=%s", pick("1KiB", "64KiB"))
-	return append(args, "--ping=1s", "--pong-timeout=4s", "--close-timeout=2s", "--handshake-timeout=2s", "--drain-timeout=10s",
+	return append(args, "--ping=1s", "--pong-timeout=10s", "--close-timeout=5s", "--handshake-timeout=10s", "--drain-timeout=20s",
 		"--node=soak", "--bad-envelopes=4")
 }
 

@@ -142,12 +142,15 @@ func (c *Conn) Ended() bool {
 	return c.ended
 }
 
-// Happened returns the faults so far, in order, with the bytes that had passed by then.
+// Happened returns the faults so far, in order, with the time and the bytes that had passed by then,
+// and what has passed by now.
 func (c *Conn) Happened() []string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return slices.Clone(c.happened)
+	return append(slices.Clone(c.happened), fmt.Sprintf("%s up %d, down %d", clock(), c.passed[up], c.passed[down]))
 }
+
+func clock() string { return time.Now().Format("05.000") }
 
 // direction names the halves of a connection.
 type direction uint8
@@ -222,7 +225,7 @@ func (c *Conn) write(d direction, to *net.TCPConn, b []byte, singly bool) bool {
 func (c *Conn) note(d direction, step Step) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.happened = append(c.happened, fmt.Sprintf("%s at %d: %v", directionNames[d], c.passed[d], step))
+	c.happened = append(c.happened, fmt.Sprintf("%s %s at %d: %v", clock(), directionNames[d], c.passed[d], step))
 	c.ended = c.ended || step.Fault.Ends()
 }
 

@@ -68,7 +68,7 @@ func TestWhatIsOnlySlowArrivesWhole(t *testing.T) {
 			require.True(t, bytes.Equal(sent, got), s)
 		}
 		require.False(t, client.Ended())
-		require.Len(t, client.Happened(), len(s.Up)+len(s.Down))
+		require.Len(t, client.Happened(), len(s.Up)+len(s.Down)+1)
 	}
 }
 
