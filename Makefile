@@ -3,9 +3,11 @@
 
 GO      ?= go
 ARGS    ?=
+MINUTES ?= 10
+SEED    ?= $(shell date +%s)
 RELEASE ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
-.PHONY: build run test check fmt bench bench-compare bench-targets bench-peers bench-plots interop fuzz
+.PHONY: build run test check fmt bench bench-compare bench-targets bench-peers bench-plots interop fuzz soak
 
 build: ## build bin/hub
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.release=$(RELEASE)' -o bin/hub ./cmd/hub
@@ -40,3 +42,6 @@ interop: ## spokes written by others: Node's ws, Python's websockets, headless C
 
 fuzz: ## every fuzz target for FUZZTIME each
 	scripts/fuzz $(FUZZTIME)
+
+soak: ## the randomized fault run: make soak MINUTES=60 SEED=7
+	HUB_VERIFY=1 $(GO) test -count=1 -timeout 0 -v -run '^TestSoak$$' ./cmd/hub -args -soak.minutes=$(MINUTES) -soak.seed=$(SEED)

@@ -79,6 +79,7 @@ func deliveries(posts []post) int {
 // an outbox: the part of the lane before the post at hand, then the post's own, so that each spoke
 // sees the order of the posts.
 func (sh *shard) deliver(posts []post) {
+	sh.checkOwned()
 	now := sh.hub.now()
 	special := sh.chooseLane(posts)
 	if special {
@@ -271,6 +272,7 @@ func (sh *shard) enqueue(s *Spoke, it *item, now int64) {
 
 // flush writes what is queued for s, until the sink keeps some of it.
 func (sh *shard) flush(s *Spoke) {
+	sh.checkOwned()
 	o := s.outbox
 	if o == nil || o.inFlight > 0 {
 		return

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/alkdev/hub/codec"
+	"github.com/alkdev/hub/internal/verify"
 )
 
 // shard owns a part of the spokes, and the one goroutine that writes to them.
@@ -50,7 +51,8 @@ type shard struct {
 	// shards. Written by the shard's goroutine.
 	largest atomic.Int64
 
-	// The shard's goroutine only.
+	// The shard's goroutine only, of which checkOwned knows the number.
+	goroutine uint64
 	rules
 	passNo   uint32
 	fetched  uint64 // means nothing, see fetchAhead
@@ -302,6 +304,9 @@ const maxKeptPosts = 16 << 10
 // While a pass runs new frames gather, so an idle hub sends at once and a busy one batches by itself.
 func (sh *shard) run() {
 	defer close(sh.donec)
+	if verify.On {
+		sh.goroutine = verify.Goroutine()
+	}
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	var posts []post
@@ -376,6 +381,7 @@ const sweepPause = 100 * time.Millisecond
 
 // sweep applies the limits of time to the spokes that have an outbox.
 func (sh *shard) sweep(now int64) {
+	sh.checkOwned()
 	pause := sweepPause
 	if lag := sh.limits.SpokeLag; lag > 0 {
 		pause = min(pause, lag/64)

@@ -12,6 +12,7 @@ import (
 
 // perform makes something other than a delivery happen.
 func (sh *shard) perform(p *post) {
+	sh.checkOwned()
 	s := p.one
 	switch p.op {
 	case opControl:
@@ -157,6 +158,24 @@ func (sh *shard) freeOutbox(s *Spoke) {
 		o.reset()
 		sh.spare = append(sh.spare, o)
 	}
+}
+
+// checkOwned holds that the caller is the shard's goroutine: what it owns needs no lock.
+func (sh *shard) checkOwned() {
+	if verify.On && sh.goroutine != verify.Goroutine() {
+		verify.Check(false, "goroutine %d is in shard %d, which is goroutine %d's", verify.Goroutine(), sh.number, sh.goroutine)
+	}
+}
+
+// CheckWrite is for sinks, which call it in Write with what they know to be in flight. With HUB_VERIFY=1 it
+// panics unless the caller is the goroutine of the spoke's shard, and if something is in flight though
+// the spoke has not been shut: only the rest of a frame and the close frame may follow that.
+func (s *Spoke) CheckWrite(inFlight int64) {
+	if !verify.On {
+		return
+	}
+	s.shard.checkOwned()
+	verify.Check(inFlight == 0 || s.state == shut, "a write to spoke %s, of which %d bytes are in flight", s.ID(), inFlight)
 }
 
 // checkTally holds the books of s against its queue.

@@ -236,6 +236,7 @@ const joinedUnit = 10 * time.Millisecond
 
 // info is called on the shard's goroutine.
 func (s *Spoke) info(now int64) SpokeInfo {
+	s.shard.checkOwned()
 	h := s.shard.hub
 	age := time.Duration(uint32(now/int64(joinedUnit))-s.joined) * joinedUnit
 	i := SpokeInfo{

@@ -250,11 +250,11 @@ func TestWriteAfterHangUpFails(t *testing.T) {
 	s, _, address := startServer(t, fanout.Config{}, Config{})
 	c := connOf(t, s, connect(t, address))
 	c.hangUp()
-	_, err := c.Write([]byte("x"))
+	_, err := write(c.sock, []byte("x"))
 	require.Error(t, err)
 	c.hangUp()
 	await(t, func() bool { return s.Stats().Connections == 0 }, "it is forgotten")
-	_, err = c.Write([]byte("x"))
+	_, err = write(c.sock, []byte("x"))
 	require.ErrorIs(t, err, net.ErrClosed)
 	c.hangUp()
 }

@@ -60,6 +60,8 @@ const (
 	flagCompressed                // compression was negotiated; set before there is a spoke, if at all
 	flagAsking                    // Config.Authenticate has been asked; what arrives is kept until it answers
 	flagExpired                   // the spoke's time was up
+	flagInRead                    // somebody is in the reading side; set only with HUB_VERIFY=1
+	flagInWrite                   // the same for the writing side
 )
 
 func (c *conn) has(flag uint32) bool { return c.flags.Load()&flag != 0 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/alkdev/hub/codec"
 	"github.com/alkdev/hub/fanout"
+	"github.com/alkdev/hub/internal/verify"
 )
 
 // beginRead takes the reading side. It reports false if the socket is closed. While
@@ -74,6 +75,11 @@ func (c *conn) onClosed(err error) {
 
 // onBytes takes what has arrived. b is overwritten, and not retained.
 func (c *conn) onBytes(b []byte) {
+	if verify.On {
+		c.checkRead()
+		c.enterSide(flagInRead)
+		defer c.leaveSide(flagInRead)
+	}
 	c.lastRead.Store(uint32(c.server.now()))
 	switch {
 	case c.has(flagDeaf):

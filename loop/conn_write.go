@@ -1,10 +1,18 @@
 package loop
 
-import "github.com/alkdev/hub/codec"
+import (
+	"github.com/alkdev/hub/codec"
+	"github.com/alkdev/hub/internal/verify"
+)
 
 // Write implements fanout.Sink. It has one caller at a time: the shard, and before the upgrade
 // whoever reads.
 func (c *conn) Write(b []byte) (kept int, err error) {
+	if verify.On {
+		c.checkWrite()
+		c.enterSide(flagInWrite)
+		defer c.leaveSide(flagInWrite)
+	}
 	if c.inFlight.Load() == 0 {
 		n, err := write(c.sock, b)
 		if n == len(b) || err != nil {

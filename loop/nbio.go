@@ -15,6 +15,8 @@ import (
 	"github.com/lesismal/nbio/logging"
 	"github.com/lesismal/nbio/mempool"
 	"golang.org/x/sys/unix"
+
+	"github.com/alkdev/hub/internal/verify"
 )
 
 // Only this file and nbio_socket.go import nbio, v1.6.12. What it is built around (nbio_test.go shows the
@@ -58,6 +60,8 @@ type engine struct {
 	mu sync.RWMutex // held while a socket is added; the socket's own is locked under it
 	// +checklocks:mu
 	stopped bool
+
+	pollers sync.Map // by the address of its buffer, a poller's goroutine; with HUB_VERIFY=1 only
 }
 
 // readsPerTurn is how many buffers are read from one connection before the others have a turn.
@@ -94,7 +98,11 @@ func startEngine(c *Config) (*engine, error) {
 		case *conn:
 			e.read(nb, owner)
 		case *listener:
-			owner.onReady(nb, e.nb.PollerBuffer(nb))
+			buf := e.nb.PollerBuffer(nb)
+			if verify.On {
+				e.checkPoller(buf)
+			}
+			owner.onReady(nb, buf)
 			runtime.Gosched() // what it has to write should not wait until we do
 		case int: // see awaken
 			_ = nb.Close()
@@ -205,6 +213,9 @@ func (e *engine) stop() {
 // read gives c what has arrived. It runs on the poller.
 func (e *engine) read(nb *socket, c *conn) {
 	buf := e.nb.PollerBuffer(nb)
+	if verify.On {
+		e.checkPoller(buf)
+	}
 	quota := readsPerTurn
 	for c.beginRead() {
 		n, err := nb.Read(buf)

@@ -21,7 +21,12 @@ import (
 	"github.com/alkdev/hub/internal/leak"
 )
 
-func TestMain(m *testing.M) { leak.Main(m) }
+func TestMain(m *testing.M) {
+	if childMain() {
+		return
+	}
+	leak.Main(m)
+}
 
 // startHub runs a hub with the given flags until stop is called, which returns what runHub did.
 func startHub(t *testing.T, args ...string) (spokes, admin string, stop func() error) {

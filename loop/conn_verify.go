@@ -1,0 +1,39 @@
+package loop
+
+import (
+	"unsafe"
+
+	"github.com/alkdev/hub/internal/verify"
+)
+
+// Who touches what is checked here, with HUB_VERIFY=1. The functions of nbio are hidden from the race
+// detector, and with them what a connection gets from hand to hand through the engine: two that read
+// it at once would not be seen.
+
+// checkRead holds that the caller has the reading side.
+func (c *conn) checkRead() {
+	verify.Check(c.has(flagReading), "a connection is read, and nobody has said so: flags %b", c.flags.Load())
+}
+
+// checkWrite holds that the caller is the shard, or before the upgrade whoever reads.
+func (c *conn) checkWrite() {
+	if c.has(flagUpgraded) {
+		c.spoke.CheckWrite(c.inFlight.Load())
+		return
+	}
+	verify.Check(c.has(flagReading), "a write before the upgrade by somebody who does not read: flags %b", c.flags.Load())
+}
+
+// enterSide notes that somebody is in one side of the connection, until leaveSide.
+func (c *conn) enterSide(side uint32) {
+	verify.Check(c.set(side), "two at once in one side of a connection: flags %b", c.flags.Load())
+}
+
+func (c *conn) leaveSide(side uint32) { c.flags.And(^side) }
+
+// checkPoller holds that a poller's buffer is used by that poller alone.
+func (e *engine) checkPoller(buf []byte) {
+	own := verify.Goroutine()
+	owner, _ := e.pollers.LoadOrStore(unsafe.SliceData(buf), own)
+	verify.Check(owner == own, "goroutine %d has the buffer of poller %d", own, owner)
+}
