@@ -92,7 +92,7 @@ func requireUpgradable(t *testing.T, head []byte, accept string) {
 	require.True(t, r.ProtoAtLeast(1, 1))
 	require.NotEmpty(t, r.Host)
 	has := func(name, token string) bool {
-		for _, part := range strings.Split(strings.Join(r.Header.Values(name), ","), ",") {
+		for part := range strings.SplitSeq(strings.Join(r.Header.Values(name), ","), ",") {
 			if strings.EqualFold(strings.TrimSpace(part), token) {
 				return true
 			}
