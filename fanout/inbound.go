@@ -16,6 +16,9 @@ import (
 // Receive has returned. It is called by the goroutine that reads the connection, one message at a
 // time, after Attach has returned and before Detach.
 func (s *Spoke) Receive(message []byte) {
+	if s.badCount == givenUp {
+		return
+	}
 	h := s.shard.hub
 	e, err := codec.ParseEnvelope(message)
 	if err != nil {
@@ -87,9 +90,14 @@ func (s *Spoke) refuse(id, code, problem string) {
 		s.badSinceS, s.badCount = now, 0
 	}
 	if s.badCount++; int(s.badCount) >= h.config.BadEnvelopesPerMin {
+		s.badCount = givenUp
 		s.Close(codec.ClosePolicy, "too many bad envelopes")
 	}
 }
+
+// givenUp, as Spoke.badCount, says that the spoke is being closed for its bad envelopes. Thousands more
+// may be in what the connection has read at once: none is answered, or even looked at.
+const givenUp = -1
 
 // Refuse tells the spoke, by an __error event, that an event of it was not taken on. id is the
 // event's. What is not UTF-8 is replaced, and an id that no event can have is left out.

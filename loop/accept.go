@@ -80,7 +80,7 @@ func (s *Server) admit(fd int, from netip.AddrPort, buf []byte) error {
 		answerBlindly(fd)
 		return nil
 	}
-	n, _ := readNow(fd, buf) // whatever is wrong, the poller will find it
+	n, _ := readNow(fd, buf[:min(len(buf), firstRead)]) // whatever is wrong, the poller will find it
 	err := s.adopt(c, fd, func() {
 		if n > 0 {
 			c.onBytes(buf[:n])

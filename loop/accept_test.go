@@ -204,6 +204,22 @@ func TestOutOfDescriptorsIsSurvived(t *testing.T) {
 	child.stop()
 }
 
+// The duplicate that a poller accepts from gets the same number again, and must not be known under it.
+func TestServeGoesOnAfterEveryRest(t *testing.T) {
+	s, _, address := startServer(t, fanout.Config{}, Config{})
+	connect(t, address)
+	s.mu.Lock()
+	l := s.listeners[0]
+	s.mu.Unlock()
+	for range 3 {
+		l.accepting.Store(false)
+		l.end(unix.EMFILE)
+		await(t, l.accepting.Load, "it is accepted from again")
+		require.Empty(t, l.endc)
+		connect(t, address)
+	}
+}
+
 // What the client gets is one write of its spoke's, and in that order.
 func TestAnswerAndWelcomeComeInOnePiece(t *testing.T) {
 	_, h, address := startServer(t, fanout.Config{}, Config{})

@@ -26,6 +26,7 @@ type conn struct {
 	server *Server
 	ip     [16]byte // of the peer, zero if unknown
 	port   uint16
+	dear   uint8 // the reading side's: by how much portions are halved, see price
 	began  stamp
 
 	// The reading side.

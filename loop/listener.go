@@ -8,6 +8,7 @@ import (
 	"os"
 	"sync/atomic"
 	"syscall"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -82,9 +83,7 @@ func (l *listener) serve() error {
 		return os.NewSyscallError("dup", err)
 	}
 	nb := socketOf(fd, l)
-	// The only socket that others than its poller may close: it has no hang-ups, and to find a
-	// connection ready that is not does no harm.
-	defer nb.Close()
+	defer giveUp(nb)
 	l.accepting.Store(true)
 	if err := l.server.engine.add(nb); err != nil {
 		return asResourceError(err)
@@ -97,7 +96,15 @@ func (l *listener) serve() error {
 	}
 }
 
-// acceptsPerTurn is how many connections are accepted before others have a turn: about a millisecond.
+// giveUp closes the duplicate of a listener. It is the only socket that others than its poller may close:
+// it has no hang-ups, and to find a connection ready that is not does no harm.
+func giveUp(nb *socket) {
+	unpoll(nb)
+	_ = nb.Close()
+}
+
+// acceptsPerTurn is how many connections are accepted before others have a turn, if that takes less than
+// turnTime.
 const acceptsPerTurn = 64
 
 // onReady accepts what there is, on the poller, whose buffer is buf.
@@ -105,8 +112,9 @@ const acceptsPerTurn = 64
 // A connection inherits the options of the listener at the moment at which it is established, and
 // they are accepted in that order. So once there was none to accept, all that come have the options.
 func (l *listener) onReady(nb *socket, buf []byte) {
+	began := time.Now()
 	for range acceptsPerTurn {
-		if !l.accepting.Load() {
+		if !l.accepting.Load() || time.Since(began) > turnTime {
 			return
 		}
 		fd, from, err := -1, netip.AddrPort{}, error(unix.EAGAIN)
@@ -123,7 +131,7 @@ func (l *listener) onReady(nb *socket, buf []byte) {
 		}
 		if err != nil {
 			l.accepting.Store(false)
-			_ = nb.Close() // or it would be found ready again, at once
+			giveUp(nb) // or it would be found ready again, at once
 			l.end(err)
 			return
 		}

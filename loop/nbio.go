@@ -10,6 +10,7 @@ import (
 	"runtime"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/lesismal/nbio"
 	"github.com/lesismal/nbio/logging"
@@ -33,7 +34,7 @@ import (
 //     So only the poller closes. Everybody else shuts down, and Conn.Write, which closes when it
 //     fails, only gets what the kernel has just refused to take.
 //   - After a hang-up the engine closes the connection whatever its callback has left unread. So
-//     read drains the socket when the peer has hung up.
+//     read goes on for longer when the peer has hung up.
 //   - A poller that is stopped before its goroutine has begun never ends. So start waits for each.
 //   - A socket that is added to an engine that was stopped is polled by nobody, or by whoever has the
 //     poller's descriptor now. So add looks.
@@ -42,11 +43,13 @@ import (
 //   - A poller waits in a system call and keeps its place in Go's scheduler meanwhile, until that is
 //     found to take long: 20 us to 10 ms with GOMAXPROCS=1. What it has made ready to run waits as
 //     long. So it gives way before it waits, at least after accepting.
+//   - It leaves it to close(2) to take a socket out of epoll, which does not happen as long as another
+//     descriptor of the socket is open. So a duplicate is taken out before (unpoll).
 //   - The descriptors that it makes are inherited by child processes. accept4 and takeDescriptor make ours.
 //   - Its functions are hidden from the race detector. What is shared between goroutines is in our
 //     types, not in its.
 //
-// Polling is level-triggered: a connection that sends without end gets a quota per turn and is found
+// Polling is level-triggered: a connection that sends without end has its turn and is found
 // again in the next, which edge-triggered polling does not do. The price, two epoll_ctl calls when a
 // socket is full and when it has drained, is paid by slow spokes only.
 
@@ -63,9 +66,6 @@ type engine struct {
 
 	pollers sync.Map // by the address of its buffer, a poller's goroutine; with HUB_VERIFY=1 only
 }
-
-// readsPerTurn is how many buffers are read from one connection before the others have a turn.
-const readsPerTurn = 8
 
 var (
 	setLogger sync.Once
@@ -210,17 +210,24 @@ func (e *engine) stop() {
 	e.nb.Stop()
 }
 
-// read gives c what has arrived. It runs on the poller.
+// read gives c what has arrived, for one turn. It runs on the poller.
 func (e *engine) read(nb *socket, c *conn) {
 	buf := e.nb.PollerBuffer(nb)
 	if verify.On {
 		e.checkPoller(buf)
 	}
-	quota := readsPerTurn
+	began := time.Now()
+	limit, before := turnTime, began
 	for c.beginRead() {
-		n, err := nb.Read(buf)
+		part := buf[:c.portion(len(buf))]
+		n, err := nb.Read(part)
 		if n > 0 {
-			c.onBytes(buf[:n])
+			c.onBytes(part[:n])
+		}
+		now := before
+		if n >= smallRead {
+			now = time.Now()
+			c.price(len(part), now.Sub(before))
 		}
 		c.endRead()
 		switch {
@@ -231,14 +238,14 @@ func (e *engine) read(nb *socket, c *conn) {
 		case err != nil:
 			_ = nb.CloseWithError(err)
 			return
-		case n < len(buf): // also the end: the engine closes on hang-up
+		case n < len(part): // also the end: the engine closes on hang-up
 			return
 		}
-		if quota--; quota == 0 {
-			if !hungUp(nb) {
+		if before = now; now.Sub(began) >= limit {
+			if limit == lastTurnTime || !hungUp(nb) {
 				return
 			}
-			quota = -1 // what is left is bounded by the receive buffer
+			limit = lastTurnTime
 		}
 	}
 }

@@ -26,18 +26,31 @@ type socketField struct {
 }
 
 var (
-	fieldFD   = socketField{name: "fd", kind: reflect.Int}
-	fieldType = socketField{name: "typ", kind: reflect.Int8}
-	errFields = errors.Join(fieldFD.find(), fieldType.find())
+	fieldFD     = socketField{name: "fd", kind: reflect.Int}
+	fieldType   = socketField{name: "typ", kind: reflect.Int8}
+	fieldPoller = socketField{name: "p", kind: reflect.Pointer}
+	fieldEpoll  = socketField{name: "epfd", kind: reflect.Int} // of the poller
+	errFields   = findFields()
 )
 
-func (f *socketField) find() error {
-	field, ok := reflect.TypeFor[socket]().FieldByName(f.name)
-	if !ok || field.Type.Kind() != f.kind {
-		return fmt.Errorf("loop: nbio.Conn has no field %s of type %v: this is not v1.6.12 of github.com/lesismal/nbio", f.name, f.kind)
+func findFields() error {
+	conn := reflect.TypeFor[socket]()
+	err := errors.Join(fieldFD.find(conn), fieldType.find(conn), fieldPoller.find(conn))
+	if err != nil {
+		return err
 	}
-	f.offset = field.Offset
-	return nil
+	poller, _ := conn.FieldByName(fieldPoller.name)
+	return fieldEpoll.find(poller.Type.Elem())
+}
+
+func (f *socketField) find(in reflect.Type) error {
+	if in.Kind() == reflect.Struct {
+		if field, ok := in.FieldByName(f.name); ok && field.Type.Kind() == f.kind {
+			f.offset = field.Offset
+			return nil
+		}
+	}
+	return fmt.Errorf("loop: %v has no field %s of type %v: this is not v1.6.12 of github.com/lesismal/nbio", in, f.name, f.kind)
 }
 
 // socketOf returns an engine's socket for the descriptor of a TCP connection or listener, which it owns
@@ -53,6 +66,19 @@ func socketOf(fd int, owner any) *socket {
 	*(*int8)(unsafe.Add(unsafe.Pointer(nb), fieldType.offset)) = nbio.ConnTypeTCP
 	nb.SetSession(owner)
 	return nb
+}
+
+// unpoll makes the poller of a socket forget it. Closing the descriptor does so only if it is the last one
+// of its socket: a duplicate of a listener would be reported on, under a number that is free for others,
+// for as long as the listener is open.
+//
+//go:norace
+func unpoll(nb *socket) {
+	withDescriptor(nb, func(fd int) {
+		if p := *(*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(nb), fieldPoller.offset)); p != nil {
+			_ = unix.EpollCtl(*(*int)(unsafe.Add(p, fieldEpoll.offset)), unix.EPOLL_CTL_DEL, fd, nil)
+		}
+	})
 }
 
 // takeDescriptor takes the descriptor of a TCP connection of package net over. It needs a second one

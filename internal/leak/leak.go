@@ -22,14 +22,16 @@ const patience = 10 * time.Second
 
 // Main runs the tests of a package and exits: with their code, or with 1 if they passed and left
 // something behind.
-func Main(m *testing.M, options ...goleak.Option) {
+func Main(m *testing.M, options ...goleak.Option) { os.Exit(Run(m, options...)) }
+
+// Run is Main for a package that has something to do before it exits with the code.
+func Run(m *testing.M, options ...goleak.Option) (code int) {
 	warmUp()
 	before := Descriptors()
-	code := m.Run()
-	if code == 0 {
+	if code = m.Run(); code == 0 {
 		code = report(before, options)
 	}
-	os.Exit(code)
+	return code
 }
 
 // report prints what was left behind. It returns the exit code.

@@ -1,0 +1,41 @@
+package loop
+
+import "time"
+
+// A poller serves its connections in turn, and what a spoke sends is worked on at once. So that one that
+// sends without end, or what is dear to work on, does not keep the others waiting, a turn ends when
+// its time is over, and a connection whose bytes have turned out to be dear is read in smaller portions:
+// 64 KiB of compressed messages may be 30 MiB inflated.
+const (
+	// turnTime is how long a connection is read from before the others have a turn.
+	turnTime = time.Millisecond
+	// lastTurnTime is the same once the peer has hung up, for there will be no other turn: what is
+	// still unread then is lost, as if the connection had ended a moment before.
+	lastTurnTime = 50 * time.Millisecond
+	// smallRead is the smallest portion; reads of less are not even timed.
+	smallRead = 512
+	// compressedRead bounds the portions of a spoke that may compress: before it is known how dear they
+	// are, one of 64 KiB could keep a poller for a tenth of a second.
+	compressedRead = 4 << 10
+	// firstRead bounds what is read of a connection in the moment it is accepted: mostly a request.
+	firstRead = 2 << 10
+)
+
+// portion returns how many bytes are read from c at once, into a buffer of size bytes.
+func (c *conn) portion(size int) int {
+	if c.has(flagCompressed) {
+		size = min(size, compressedRead)
+	}
+	return min(size, max(size>>c.dear, smallRead))
+}
+
+// price notes that a portion took so long to be worked on. The next are halved until they should take
+// less than half a turn, or doubled if it took less than an eighth.
+func (c *conn) price(portion int, took time.Duration) {
+	if took < turnTime/8 && c.dear > 0 {
+		c.dear--
+	}
+	for ; took > turnTime/2 && portion > smallRead; took, portion = took/2, portion/2 {
+		c.dear++
+	}
+}
