@@ -124,15 +124,16 @@ func (s *soakSpoke) live() {
 
 // shake does the handshake.
 func (s *soakSpoke) shake() error {
-	target := "/ws"
+	var target strings.Builder
+	target.WriteString("/ws")
 	for i, topic := range s.topics {
-		target += string("?&"[min(i, 1)]) + "topic=" + topic
+		target.WriteString(string("?&"[min(i, 1)]) + "topic=" + topic)
 	}
 	extra := ""
 	if s.deflates {
 		extra = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n"
 	}
-	hello := "GET " + target + " HTTP/1.1\r\nHost: soak\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" + extra +
+	hello := "GET " + target.String() + " HTTP/1.1\r\nHost: soak\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" + extra +
 		"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
 	if _, err := s.link.Write([]byte(hello)); err != nil {
 		return err
