@@ -50,6 +50,7 @@ type soakRound struct {
 	quietc   chan struct{} // closed when the spokes are to do nothing more of their own
 	ending   atomic.Bool   // the hub drains
 
+	busy      atomic.Int64 // slots from which events may still be on their way to the hub
 	published *soakCounts
 	spokes    sync.WaitGroup // the slots
 	serving   sync.WaitGroup
@@ -164,6 +165,7 @@ func (r *soakRound) find(format string, args ...any) {
 // then on, so that all of them are theirs.
 func (r *soakRound) connect(n int) {
 	var steady sync.WaitGroup
+	r.busy.Store(int64(n))
 	for slot := range n {
 		isSteady := slot%4 == 0
 		if isSteady {
@@ -178,9 +180,12 @@ func (r *soakRound) connect(n int) {
 // occupy keeps a slot: one connection after the other, until the hub goes away. The first one of a
 // steady slot stays, and only slow things happen to it.
 func (r *soakRound) occupy(slot int, steady bool, welcomed func()) {
+	calm := sync.OnceFunc(func() { r.busy.Add(-1) })
+	defer calm()
 	for n := 0; r.ctx.Err() == nil && !r.ending.Load(); n++ {
 		first := steady && n == 0
 		s := newSoakSpoke(r, slot, n, first)
+		s.onCalm = calm
 		if first {
 			s.onWelcome = sync.OnceFunc(welcomed)
 		}
@@ -233,6 +238,7 @@ func (r *soakRound) anySpoke(rng *rand.Rand, notSteady bool) *soakSpoke {
 // settle lets everything arrive, and puts a fence behind it.
 func (r *soakRound) settle() {
 	close(r.quietc)
+	r.await("everything sent reaches the hub", func() bool { return r.busy.Load() == 0 })
 	r.await("the queues drain", func() bool {
 		r.hub.Flush()
 		s := r.hub.Stats()

@@ -34,6 +34,7 @@ type soakSpoke struct {
 	topics     []string // asked for at connect
 	deflates   bool     // it offers compression
 	onWelcome  func()
+	onCalm     func()        // called when the hub has read all that was sent, and nothing more will be
 	fencec     chan struct{} // closed by the reader, at the last event
 	endc       chan struct{} // closed by live
 
@@ -64,6 +65,8 @@ type soakSpoke struct {
 	// +checklocks:mu
 	pings int
 	// +checklocks:mu
+	lastPing int // the one that nothing follows; 0 before it is sent
+	// +checklocks:mu
 	bad int // messages sent that are no envelopes
 }
 
@@ -76,7 +79,7 @@ var soakPatterns = []string{"*", "a:*", "a:0", "a:1", "b:*", "b:2", "c:*", "c:2"
 func newSoakSpoke(r *soakRound, slot, conn int, steady bool) *soakSpoke {
 	rng := r.rng(1<<24 | uint64(slot)<<12 | uint64(conn&0xfff))
 	s := &soakSpoke{
-		round: r, slot: slot, conn: conn, steady: steady, rng: rng, onWelcome: func() {},
+		round: r, slot: slot, conn: conn, steady: steady, rng: rng, onWelcome: func() {}, onCalm: func() {},
 		fencec: make(chan struct{}), endc: make(chan struct{}),
 	}
 	switch {
@@ -193,6 +196,7 @@ func (s *soakSpoke) act() {
 		case <-s.stream.overc:
 			return
 		case <-s.round.quietc:
+			s.ping(true)
 			return
 		case <-s.round.ctx.Done():
 			return
@@ -204,11 +208,7 @@ func (s *soakSpoke) act() {
 		action := s.rng.IntN(16)
 		switch {
 		case s.steady || action < 4:
-			s.mu.Lock()
-			s.pings++
-			payload := fmt.Appendf(nil, "%d", s.pings)
-			s.mu.Unlock()
-			s.send(ws.OpPing, payload, false)
+			s.ping(false)
 		case action < 7:
 			s.subscribe(true)
 		case action < 9:
@@ -230,6 +230,18 @@ func (s *soakSpoke) act() {
 			s.send(ws.OpText, line, s.rng.IntN(2) == 0)
 		}
 	}
+}
+
+// ping sends a ping, with its number. The answer to the last one says that the hub has read everything.
+func (s *soakSpoke) ping(last bool) {
+	s.mu.Lock()
+	s.pings++
+	payload := fmt.Appendf(nil, "%d", s.pings)
+	if last {
+		s.lastPing = s.pings
+	}
+	s.mu.Unlock()
+	s.send(ws.OpPing, payload, false)
 }
 
 // take takes its leave: in order, or not.

@@ -149,12 +149,14 @@ func (st *soakStream) checkPong(payload []byte) {
 	s := st.spoke
 	n, err := strconv.Atoi(string(payload))
 	s.mu.Lock()
-	pings := s.pings
+	pings, last := s.pings, s.lastPing
 	s.mu.Unlock()
 	if err != nil || n <= st.pong || n > pings {
 		s.find("pong %q, after %d of %d", payload, st.pong, pings)
 	}
-	st.pong = n
+	if st.pong = n; n == last {
+		s.onCalm()
+	}
 }
 
 // checkClose takes the hub's close frame, and answers it. What may follow is the end.
