@@ -6,7 +6,6 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"runtime"
-	"strings"
 	"testing"
 	"time"
 
@@ -117,13 +116,4 @@ func soakFlags(rng *rand.Rand, number int) (args []string) {
 	add("--read-buffer=%s", pick("1KiB", "64KiB"))
 	return append(args, "--ping=1s", "--pong-timeout=10s", "--close-timeout=5s", "--handshake-timeout=10s", "--drain-timeout=20s",
 		"--node=soak", "--bad-envelopes=4")
-}
-
-func hasFlag(args []string, flag string) bool {
-	for _, arg := range args {
-		if strings.HasPrefix(arg, flag) {
-			return true
-		}
-	}
-	return false
 }
