@@ -59,6 +59,10 @@ func shown(c *config) (args []string) {
 	var again config
 	f := serveFlags(&again)
 	again = *c
-	f.set.VisitAll(func(fl *flag.Flag) { args = append(args, "--"+fl.Name+"="+fl.Value.String()) })
+	f.set.VisitAll(func(fl *flag.Flag) {
+		if value := fl.Value.String(); fl.Name != "auth-jwt-key" || value != "" { // an empty secret is a mistake
+			args = append(args, "--"+fl.Name+"="+value)
+		}
+	})
 	return args
 }
