@@ -149,6 +149,11 @@ func (sh *shard) pongTaken(s *Spoke) (next *codec.Frame) {
 // wakeLocked unlocks mu, and wakes the goroutine if it sleeps.
 func (sh *shard) wakeLocked() {
 	if sh.ended {
+		for i := range sh.inbox { // dispatched while the hub was closing
+			if it := sh.inbox[i].item; it != nil {
+				sh.hub.passed(it)
+			}
+		}
 		sh.inbox, sh.drained = nil, nil
 		clear(sh.pongs)
 	}
