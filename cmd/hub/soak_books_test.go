@@ -2,6 +2,7 @@ package main
 
 import (
 	"sync"
+	"time"
 
 	"github.com/alkdev/hub/codec"
 	"github.com/alkdev/hub/fanout"
@@ -9,9 +10,14 @@ import (
 
 // soakBooks is what the hub says about its spokes, from the connection of each to its disconnection.
 type soakBooks struct {
-	round  *soakRound
-	gonec  chan *soakEntry // closed by stop
-	closed sync.WaitGroup  // audit
+	round *soakRound
+	gonec chan *soakEntry // closed by stop
+
+	// slowestLook is how long the shards have taken to answer at most; of one caller at a time. /livez
+	// gives them a second, too little for a process that waits so long for a core.
+	slowestLook time.Duration
+
+	closed sync.WaitGroup // audit
 
 	mu sync.Mutex // a leaf
 	// +checklocks:mu
@@ -124,7 +130,13 @@ func (b *soakBooks) checkSpoke(i fanout.SpokeInfo) {
 
 // checkSpokes looks at every spoke as it is now.
 func (b *soakBooks) checkSpokes() {
+	began := time.Now()
 	b.round.hub.Inspect(b.checkSpoke)
+	took := time.Since(began)
+	if took > soakPatience {
+		b.round.find("the shards take %v to answer", took)
+	}
+	b.slowestLook = max(b.slowestLook, took)
 	if n := b.round.hub.Stats().PendingBytes; n < 0 || n > 2*b.round.config.totalBuffer {
 		b.round.find("%d bytes wait for their first pass", n)
 	}

@@ -397,7 +397,8 @@ func (r *soakRound) operate(stopc <-chan struct{}) {
 		}
 		_, _ = io.Copy(io.Discard, resp.Body)
 		_ = resp.Body.Close()
-		if resp.StatusCode >= 400 && resp.StatusCode != http.StatusNotFound {
+		late := path == "/livez" && resp.StatusCode == http.StatusServiceUnavailable // see slowestLook
+		if resp.StatusCode >= 400 && resp.StatusCode != http.StatusNotFound && !late {
 			r.find("%s %s: %s", method, path, resp.Status)
 		}
 	}

@@ -352,6 +352,6 @@ func (r *soakRound) watch(stopc <-chan struct{}) {
 
 func (r *soakRound) report() {
 	s := r.hub.Stats()
-	r.t.Logf("soak: round %d: %d spokes of %d, %d events dispatched, %d received, %d deliveries in %d writes, dropped %v, conflated %v, slow %v, closed %v",
-		r.number, s.Spokes, s.Opened, s.Dispatched, s.Received, s.Deliveries, s.Writes, s.Dropped, s.Conflated, s.Disconnected, s.Closed)
+	r.t.Logf("soak: round %d: %d spokes of %d, %d events dispatched, %d received, %d deliveries in %d writes, dropped %v, conflated %v, slow %v, closed %v; the shards answered within %v",
+		r.number, s.Spokes, s.Opened, s.Dispatched, s.Received, s.Deliveries, s.Writes, s.Dropped, s.Conflated, s.Disconnected, s.Closed, r.books.slowestLook)
 }
