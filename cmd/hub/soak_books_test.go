@@ -13,8 +13,8 @@ type soakBooks struct {
 	round *soakRound
 	gonec chan *soakEntry // closed by stop
 
-	// slowestLook is how long the shards have taken to answer at most; of one caller at a time. /livez
-	// gives them a second, too little for a process that waits so long for a core.
+	// slowestLook is how long the shards have taken to answer at most; of one caller at a time. The admin
+	// side gives them one second or five, too little for a process that waits so long for a core.
 	slowestLook time.Duration
 
 	closed sync.WaitGroup // audit

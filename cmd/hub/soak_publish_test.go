@@ -395,11 +395,11 @@ func (r *soakRound) operate(stopc <-chan struct{}) {
 		if err != nil {
 			continue // the round has ended
 		}
-		_, _ = io.Copy(io.Discard, resp.Body)
+		body, _ := io.ReadAll(resp.Body)
 		_ = resp.Body.Close()
-		late := path == "/livez" && resp.StatusCode == http.StatusServiceUnavailable // see slowestLook
+		late := resp.StatusCode == http.StatusServiceUnavailable && bytes.Contains(body, []byte(`"stuck"`)) // see slowestLook
 		if resp.StatusCode >= 400 && resp.StatusCode != http.StatusNotFound && !late {
-			r.find("%s %s: %s", method, path, resp.Status)
+			r.find("%s %s: %s %s", method, path, resp.Status, body)
 		}
 	}
 }
