@@ -46,8 +46,16 @@ func (c *conn) fail(code codec.CloseCode, problem string) {
 	c.spoke.Fail(code, problem)
 }
 
-// hangUp ends the connection; the poller reads what is there, closes the socket, and onClosed follows.
-func (c *conn) hangUp() { shutdown(c.sock, unix.SHUT_RDWR) }
+// hangUp ends the connection; the poller writes what the engine keeps, as far as the kernel takes it,
+// reads what is there, closes the socket, and onClosed follows. As long as something is kept the writing
+// side stays open for that: sendClose has made room, and the poller may only have been too busy to use it.
+func (c *conn) hangUp() {
+	how := unix.SHUT_RDWR
+	if c.inFlight.Load() > 0 {
+		how = unix.SHUT_RD
+	}
+	shutdown(c.sock, how)
+}
 
 // setDue cuts the connection off after d.
 func (c *conn) setDue(d time.Duration) { c.due.Store(uint32(c.server.now().after(d))) }

@@ -174,6 +174,42 @@ func TestSlowReaderIsToldSoHoweverLateItReads(t *testing.T) {
 	}
 }
 
+// The poller is busy until the connection is due to be cut off: what the engine keeps for the spoke must
+// still be given to the kernel, or its stream ends in the middle of a frame.
+func TestSlowReaderIsToldSoThoughThePollerWasLate(t *testing.T) {
+	hc := fanout.Config{Limits: fanout.Limits{SpokeBytes: 64 << 10}}
+	lc := tight
+	lc.Pollers, lc.CloseTimeout = 1, 20*time.Millisecond
+	s, h, address := startServer(t, hc, lc)
+	slow, busy := slowly(t, address), connect(t, address)
+	blocked, release := make(chan struct{}), make(chan struct{})
+	_, err := h.AddListener("block:*", func(*fanout.Spoke, codec.Envelope) {
+		close(blocked)
+		<-release
+	})
+	require.NoError(t, err)
+	c := connOf(t, s, slow)
+	busy.write(message("block", ""))
+	receive(t, blocked, "the poller is held")
+	for i := 0; h.Stats().Disconnected[fanout.OverSpokeBytes] == 0; i++ {
+		_, err := c.spoke.Dispatch(numbered(i, 1<<10))
+		require.NoError(t, err)
+		h.Flush()
+	}
+	await(t, func() bool { return hungUp(c.sock) }, "it is cut off")
+	close(release)
+
+	op, payload := slow.next()
+	for op == ws.OpText {
+		op, payload = slow.next()
+	}
+	require.Equal(t, ws.OpClose, op)
+	code, _, err := codec.ParseClose(payload)
+	require.NoError(t, err)
+	require.Equal(t, codec.CloseSlow, code)
+	slow.requireEnd()
+}
+
 func TestOrderlyCloseOfAStalledSpokeEndsWithACloseFrame(t *testing.T) {
 	hc := fanout.Config{CloseTimeout: 50 * time.Millisecond}
 	life := watch(&hc)
