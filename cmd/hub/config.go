@@ -81,7 +81,7 @@ func serveFlags(c *config) *flags {
 	add(f, &c.listen, "listen", "address that spokes connect to", parseAddress, showText)
 	add(f, &c.path, "path", "path of the WebSocket endpoint", parsePath, showText)
 	add(f, &c.admin, "admin", "address for publishing, metrics and health; off for none", parseAdminAddress, showText)
-	add(f, &c.adminToken, "admin-token", "bearer token that admin requests must carry; none if empty", parseText, showText)
+	addSecret(f, &c.adminToken, "admin-token", "bearer token that admin requests must carry; none if empty")
 	add(f, &c.adminMaxBody, "admin-max-body", "largest body of an admin request", size(1<<10, 1<<30), showSize)
 	addAuthKey(f, &c.authKey, "spokes need a token signed with this")
 	add(f, &c.authJWKS, "auth-jwks", "spokes need a token signed with a key of this JSON Web Key Set: a file, or an address that begins with https:// or http://", parseText, showText)
@@ -121,6 +121,18 @@ func serveFlags(c *config) *flags {
 	addSwitch(f, &c.echo, "echo", "for testing: send every message back to its spoke, and nothing else")
 	addSwitch(f, &c.pprof, "pprof", "serve /debug/pprof/ at the admin address")
 	return f
+}
+
+// parseConfig parses the flags of hub serve, which f has, and checks them together.
+func parseConfig(f *flags, c *config, args []string) (warnings []string, err error) {
+	if _, err := parseFlags(f, args, 0); err != nil {
+		return nil, err
+	}
+	warnings = c.check(f)
+	if err := f.result(); err != nil {
+		return nil, &usageError{err}
+	}
+	return warnings, nil
 }
 
 // check returns what is wrong with the flags together, and what is only unwise.

@@ -19,10 +19,15 @@ type flags struct {
 	synopsis string
 	from     string // what Set is being called for, for messages
 	problems []string
+	given    map[string]string // by flag, where its value comes from unless it is the default
+	secret   map[string]bool   // flags whose values are not shown
 }
 
 func newFlags(name, synopsis string) *flags {
-	f := &flags{set: flag.NewFlagSet(name, flag.ContinueOnError), synopsis: synopsis}
+	f := &flags{
+		set: flag.NewFlagSet(name, flag.ContinueOnError), synopsis: synopsis,
+		given: make(map[string]string), secret: make(map[string]bool),
+	}
 	f.set.SetOutput(io.Discard)
 	return f
 }
@@ -38,6 +43,7 @@ func add[T any](f *flags, p *T, name, usage string, parse func(string) (T, error
 				return
 			}
 			*p = v
+			f.given[name] = f.origin()
 		},
 		text: func() string { return show(*p) },
 	}, name, usage)
@@ -74,6 +80,26 @@ func (f *flags) source(name string) string {
 		return f.from
 	}
 	return "--" + name
+}
+
+// The places that a flag's value may come from, as hub config shows them.
+const (
+	fromDefault     = "default"
+	fromEnvironment = "environment"
+	fromCommandLine = "command line"
+)
+
+func (f *flags) origin() string {
+	if f.from != "" {
+		return fromEnvironment
+	}
+	return fromCommandLine
+}
+
+// addSecret defines a flag whose value is not shown.
+func addSecret(f *flags, p *string, name, usage string) {
+	add(f, p, name, usage, parseText, func(string) string { return "" })
+	f.secret[name] = true
 }
 
 func envName(flagName string) string {

@@ -14,12 +14,14 @@ import (
 
 const synopsis = `hub: a WebSocket broadcast hub.
 
-  hub serve     run the hub; also what hub does without a subcommand
-  hub publish   send events to a hub, from arguments, a file or standard input
-  hub tail      show what a spoke receives
-  hub bench     put a hub under load and report how it does
-  hub token     make a token for a spoke, to try things out
-  hub version   show the version
+  hub serve        run the hub; also what hub does without a subcommand
+  hub publish      send events to a hub, from arguments, a file or standard input
+  hub tail         show what a spoke receives
+  hub bench        put a hub under load and report how it does
+  hub token        make a token for a spoke, to try things out
+  hub config       show the flags that hub serve would run with, and where each comes from
+  hub healthcheck  ask a hub on this machine how it is, for containers
+  hub version      show the version
 
 hub SUBCOMMAND --help shows the flags.
 `
@@ -43,7 +45,8 @@ func run(args []string) int {
 		name = "help"
 	}
 	command, ok := map[string]func(context.Context, []string) error{
-		"serve": serve, "publish": publish, "tail": tail, "bench": bench, "token": token, "version": version, "help": help,
+		"serve": serve, "publish": publish, "tail": tail, "bench": bench, "token": token,
+		"config": showConfig, "healthcheck": healthcheck, "version": version, "help": help,
 	}[name]
 	if !ok {
 		fmt.Fprintf(os.Stderr, "hub: there is no subcommand %q\n\n%s", name, synopsis)

@@ -21,14 +21,9 @@ const adminShutdown = 2 * time.Second
 
 func serve(ctx context.Context, args []string) error {
 	var c config
-	f := serveFlags(&c)
-	_, err := parseFlags(f, args, 0)
-	if errors.Is(err, errHelp) {
+	warnings, err := parseConfig(serveFlags(&c), &c, args)
+	if err != nil {
 		return err
-	}
-	warnings := c.check(f)
-	if err := f.result(); err != nil {
-		return &usageError{err}
 	}
 	logger := c.logger(os.Stderr)
 	slog.SetDefault(logger)

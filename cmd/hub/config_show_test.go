@@ -1,0 +1,65 @@
+package main
+
+import (
+	"flag"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/bytedance/sonic"
+	"github.com/stretchr/testify/require"
+)
+
+// showConfigOf runs hub config.
+func showConfigOf(t *testing.T, args ...string) (out, log string) {
+	t.Helper()
+	var o, l strings.Builder
+	require.NoError(t, runShowConfig(args, &o, &l))
+	return o.String(), l.String()
+}
+
+func TestConfigSaysWhereEachFlagComesFrom(t *testing.T) {
+	t.Setenv("HUB_SPOKE_LAG", "20s")
+	t.Setenv("HUB_PING", "30s")
+	t.Setenv("HUB_SPOKE_BUFER", "1MiB")
+	out, log := showConfigOf(t, "--ping=40s", "--compress")
+	fields := make(map[string]string)
+	for line := range strings.Lines(out) {
+		f := strings.Fields(line)
+		fields[f[0]] = strings.Join(f[1:], " ")
+	}
+	require.Equal(t, "20s environment, HUB_SPOKE_LAG", fields["--spoke-lag"])
+	require.Equal(t, "40s command line", fields["--ping"], "the command line overrules")
+	require.Equal(t, "true command line", fields["--compress"])
+	require.Equal(t, "10s default", fields["--pong-timeout"])
+	require.Contains(t, log, "HUB_SPOKE_BUFER: no flag of hub serve has this twin")
+	require.NotContains(t, log, "HUB_PING")
+
+	var c config
+	serveFlags(&c).set.VisitAll(func(fl *flag.Flag) { require.Contains(t, fields, "--"+fl.Name) })
+	require.NotContains(t, fields, "--json")
+}
+
+func TestConfigShowsNoSecret(t *testing.T) {
+	key := strings.Repeat("s3cret-", 5)
+	t.Setenv("HUB_ADMIN_TOKEN", "s3cret-of-the-admin")
+	for _, args := range [][]string{{"--auth-jwt-key=" + key}, {"--auth-jwt-key=" + key, "--json"}} {
+		out, log := showConfigOf(t, args...)
+		require.NotContains(t, out+log, "s3cret")
+	}
+	out, _ := showConfigOf(t, "--auth-jwt-key="+key)
+	require.Regexp(t, `--admin-token +\(hidden\) +environment, HUB_ADMIN_TOKEN`, out)
+	require.Regexp(t, `--auth-jwt-key +\(hidden\) +command line`, out)
+
+	require.NoError(t, os.Unsetenv("HUB_ADMIN_TOKEN"))
+	out, _ = showConfigOf(t, "--json", "--max-spokes=7")
+	var settings []setting
+	require.NoError(t, sonic.UnmarshalString(out, &settings))
+	require.Contains(t, settings, setting{Flag: "--admin-token", Environment: "HUB_ADMIN_TOKEN", From: "default", Secret: true})
+	require.Contains(t, settings, setting{Flag: "--max-spokes", Environment: "HUB_MAX_SPOKES", Value: "7", From: "command line", Set: true})
+}
+
+func TestConfigReportsMistakesAsServeDoes(t *testing.T) {
+	var mistake *usageError
+	require.ErrorAs(t, runShowConfig([]string{"--ping=soon", "--spoke-buffer=1GiB"}, os.Stdout, os.Stderr), &mistake)
+}

@@ -1,0 +1,96 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+)
+
+const healthSynopsis = `hub healthcheck: ask a hub on this machine how it is; exit code 0 if it is well, 1 if not.
+
+The admin address comes from --admin or HUB_ADMIN, as for hub serve, so a container's check needs no
+arguments. If it is off, the spokes' address is asked, which knows /readyz only.`
+
+// patient is where and how a hub is asked.
+type patient struct {
+	admin, listen, token string
+	live                 bool
+	timeout              time.Duration
+}
+
+func healthcheck(ctx context.Context, args []string) error {
+	var c config
+	serveFlags(&c) // the defaults
+	p := patient{admin: c.admin, listen: c.listen, timeout: 2 * time.Second}
+	f := newFlags("healthcheck", healthSynopsis)
+	add(f, &p.admin, "admin", "admin address that hub serve has", parseAdminAddress, showText)
+	addSecret(f, &p.token, "admin-token", "the hub's --admin-token")
+	add(f, &p.listen, "listen", "address for spokes that hub serve has, asked if --admin is off", parseAddress, showText)
+	addSwitch(f, &p.live, "live", "ask whether it is alive (/livez), not whether it is ready for new spokes (/readyz)")
+	add(f, &p.timeout, "timeout", "time for the answer", duration(time.Millisecond, time.Hour), showDuration)
+	if _, err := parseFlags(f, args, 0); err != nil {
+		return err
+	}
+	return p.ask(ctx)
+}
+
+// ask returns nil if the hub says that it is well.
+func (p *patient) ask(ctx context.Context) error {
+	address, path := p.admin, "/readyz"
+	if p.live {
+		path = "/livez"
+	}
+	if address == "off" {
+		if p.live {
+			return &usageError{fmt.Errorf("--live: only the admin side knows, and it is off")}
+		}
+		address = p.listen
+	}
+	ctx, cancel := context.WithTimeout(ctx, p.timeout)
+	defer cancel()
+	url := "http://" + nearby(address) + path
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	if p.token != "" {
+		req.Header.Set("Authorization", "Bearer "+p.token)
+	}
+	// No proxy, and no connection left behind.
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	if err != nil {
+		return fmt.Errorf("%s: %w", url, err)
+	}
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s says %s: %s", url, resp.Status, bytes.TrimSpace(answer))
+	}
+	return nil
+}
+
+// nearby returns the address at which this machine reaches a listener: one for all addresses of the
+// machine is asked at the loopback address.
+func nearby(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	switch ip := net.ParseIP(host); {
+	case host == "":
+		host = "127.0.0.1"
+	case ip != nil && ip.IsUnspecified() && ip.To4() != nil:
+		host = "127.0.0.1"
+	case ip != nil && ip.IsUnspecified():
+		host = "::1"
+	}
+	return net.JoinHostPort(host, port)
+}

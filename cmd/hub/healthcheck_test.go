@@ -1,0 +1,56 @@
+package main
+
+import (
+	"context"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+func TestHealthcheckAsksTheHubThatTheEnvironmentNames(t *testing.T) {
+	spokes, admin, stop := startHub(t, "--admin-token=secret")
+	t.Setenv("HUB_ADMIN", strings.TrimPrefix(admin, "http://"))
+	t.Setenv("HUB_LISTEN", strings.TrimSuffix(strings.TrimPrefix(spokes, "ws://"), "/ws"))
+	for _, args := range [][]string{{}, {"--live"}, {"--admin=off"}, {"--admin-token=secret"}, {"--admin-token=wrong"}} {
+		require.NoError(t, healthcheck(t.Context(), args), "%q: health needs no token", args)
+	}
+	require.NoError(t, stop())
+	for _, args := range [][]string{{}, {"--live"}, {"--admin=off"}} {
+		require.ErrorContains(t, healthcheck(t.Context(), args), "connection refused", "%q", args)
+	}
+	var mistake *usageError
+	require.ErrorAs(t, healthcheck(t.Context(), []string{"--admin=off", "--live"}), &mistake)
+}
+
+func TestHealthcheckSaysWhatTheHubSays(t *testing.T) {
+	asked := make(chan string, 1)
+	hub := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked <- r.URL.Path + " " + r.Header.Get("Authorization")
+		http.Error(w, "new connections are not welcome", http.StatusServiceUnavailable)
+	}))
+	defer hub.Close()
+	err := healthcheck(t.Context(), []string{"--admin", hub.Listener.Addr().String(), "--admin-token", "secret"})
+	require.ErrorContains(t, err, "503 Service Unavailable: new connections are not welcome")
+	require.Equal(t, "/readyz Bearer secret", <-asked)
+}
+
+func TestHealthcheckDoesNotWaitForAHubThatIsStuck(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0") // takes connections and says nothing
+	require.NoError(t, err)
+	defer ln.Close()
+	err = healthcheck(t.Context(), []string{"--admin", ln.Addr().String(), "--timeout=20ms"})
+	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
+func TestAListenerForAllAddressesIsAskedAtLoopback(t *testing.T) {
+	for address, want := range map[string]string{
+		":8081": "127.0.0.1:8081", "0.0.0.0:8081": "127.0.0.1:8081", "[::]:8081": "[::1]:8081",
+		"192.0.2.1:8081": "192.0.2.1:8081", "hub.example:80": "hub.example:80",
+	} {
+		require.Equal(t, want, nearby(address), address)
+	}
+}
