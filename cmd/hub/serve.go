@@ -10,6 +10,8 @@ import (
 	"runtime"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/daemon"
+
 	"github.com/alkdev/hub/admin"
 	"github.com/alkdev/hub/codec"
 	"github.com/alkdev/hub/fanout"
@@ -94,6 +96,8 @@ func runHub(ctx context.Context, c *config, logger *slog.Logger, started func(sp
 		go func() { failed <- operator.Serve(adminLn) }()
 	}
 	c.announce(logger, ln, adminLn, server.Config())
+	notify(logger, daemon.SdNotifyReady, "serving")
+	defer feedWatchdog(hub, logger)()
 	if started != nil {
 		var adminAddr net.Addr
 		if adminLn != nil {
@@ -107,6 +111,7 @@ func runHub(ctx context.Context, c *config, logger *slog.Logger, started func(sp
 	case <-ctx.Done():
 	}
 	logger.Info("draining", slog.Int("spokes", hub.Stats().Spokes), slog.Duration("timeout", c.drainTimeout))
+	notify(logger, daemon.SdNotifyStopping, "draining")
 	drained = true
 	if err := server.Shutdown(context.Background()); err != nil {
 		logger.Warn("some spokes did not take their leave in time", slog.Any("error", err))
