@@ -20,6 +20,7 @@ const synopsis = `hub: a WebSocket broadcast hub.
   hub bench        put a hub under load and report how it does
   hub token        make a token for a spoke, to try things out
   hub config       show the flags that hub serve would run with, and where each comes from
+  hub doctor       look whether this machine can carry the hub that the flags describe
   hub healthcheck  ask a hub on this machine how it is, for containers
   hub version      show the version
 
@@ -46,7 +47,7 @@ func run(args []string) int {
 	}
 	command, ok := map[string]func(context.Context, []string) error{
 		"serve": serve, "publish": publish, "tail": tail, "bench": bench, "token": token,
-		"config": showConfig, "healthcheck": healthcheck, "version": version, "help": help,
+		"config": showConfig, "doctor": doctor, "healthcheck": healthcheck, "version": version, "help": help,
 	}[name]
 	if !ok {
 		fmt.Fprintf(os.Stderr, "hub: there is no subcommand %q\n\n%s", name, synopsis)

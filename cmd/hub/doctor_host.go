@@ -1,0 +1,127 @@
+package main
+
+import (
+	"fmt"
+	"math"
+	"os"
+	"strings"
+	"time"
+)
+
+// The checks of memory, CPUs, clocks and files.
+
+// Memory of an idle spoke, docs/capacity.md.
+const (
+	processBytesPerSpoke = 512
+	kernelBytesPerSpoke  = 5 << 10
+)
+
+func checkMemory(p *patientMachine) {
+	const name = "memory"
+	available, err := memInfo(p, "MemAvailable")
+	if err != nil {
+		p.unknown(name, err)
+		return
+	}
+	g := readCgroup(p)
+	where := "available"
+	if g.memory > 0 && g.memory-g.used < available {
+		available, where = g.memory-g.used, fmt.Sprintf("left of the %s of the control group", roughly(g.memory))
+	}
+	n, said := p.spokes()
+	fixed := 2*p.c.totalBuffer + int64(p.c.pollers)*p.c.readBuffer
+	need := n*(processBytesPerSpoke+kernelBytesPerSpoke) + fixed
+	room := max(0, available-fixed) / (processBytesPerSpoke + kernelBytesPerSpoke)
+	is := fmt.Sprintf("%s %s, room for %s idle spokes beside --total-buffer", roughly(available), where, grouped(uint64(room)))
+	want := fmt.Sprintf("%s: %s spokes of %s, and twice --total-buffer %s", roughly(need), grouped(uint64(n)), roughly(processBytesPerSpoke+kernelBytesPerSpoke), showSize(p.c.totalBuffer))
+	const fix = "more memory (MemoryMax= in the unit, the limit of the container), a smaller --total-buffer or --max-spokes"
+	switch {
+	case need <= available*4/5:
+		p.note(name, fine, is, "", "")
+	case need > available && (said || fixed > available):
+		p.note(name, bad, is, want, fix)
+	default:
+		p.note(name, risky, is, want+", and a fifth to spare", fix)
+	}
+	if g.memory > 0 {
+		v, is := fine, "GOMEMLIMIT="+p.env("GOMEMLIMIT")
+		if p.env("GOMEMLIMIT") == "" {
+			v, is = risky, fmt.Sprintf("no GOMEMLIMIT in a control group of %s", roughly(g.memory))
+		}
+		p.note("memory limit", v, is, "somewhat less than the control group has: the collector works harder instead of the kernel killing the hub",
+			fmt.Sprintf("Environment=GOMEMLIMIT=%dMiB in the unit, or the container's environment", g.memory*9/10>>20))
+	}
+}
+
+func checkCPUs(p *patientMachine) {
+	const name = "CPUs"
+	procs, cpus := p.procs()
+	quota := readCgroup(p).cpus
+	is := fmt.Sprintf("GOMAXPROCS %d of %d CPUs", procs, cpus)
+	if quota > 0 {
+		is += fmt.Sprintf(", the control group has a quota of %.2g", quota)
+	}
+	switch {
+	case quota > 0 && float64(procs) > max(2, math.Ceil(quota)): // Go itself takes at least two
+		p.note(name, bad, is, "no more than the quota: the kernel stops all threads for the rest of a period once it is used up",
+			fmt.Sprintf("unset GOMAXPROCS, so that Go looks at the quota, or GOMAXPROCS=%.0f", math.Ceil(quota)))
+	case procs > cpus:
+		p.note(name, risky, is, "no more than there are", "unset GOMAXPROCS")
+	case p.c.shards > procs:
+		p.note(name, risky, fmt.Sprintf("%s, --shards %d", is, p.c.shards), "no more shards than GOMAXPROCS: they would wait for each other", fmt.Sprintf("--shards %d", procs))
+	default:
+		p.note(name, fine, is, "", "")
+	}
+}
+
+// checkClock: the wall clock decides when tokens expire; nothing else in the hub looks at it.
+func checkClock(p *patientMachine) {
+	const name = "clock"
+	now, synchronised, err := p.clock()
+	tokens := len(p.c.authKey) > 0 || p.c.authJWKS != ""
+	is := now.UTC().Format(time.RFC3339)
+	const fix = "timedatectl set-ntp true, or run chronyd"
+	switch {
+	case now.Year() < 2025 || now.Year() > 2100:
+		v := risky
+		if tokens {
+			v = bad
+		}
+		p.note(name, v, is, "today: tokens expire by it", fix)
+	case err != nil:
+		p.unknown(name, err)
+	case !synchronised && tokens:
+		p.note(name, risky, is+", not synchronised", "synchronised: tokens expire by it", fix)
+	case !synchronised:
+		p.note(name, fine, is+", not synchronised; nothing depends on it without tokens", "", "")
+	default:
+		p.note(name, fine, is+", synchronised", "", "")
+	}
+}
+
+// checkClockSource: every pass and read asks for the time, which is cheap if it needs no system call.
+func checkClockSource(p *patientMachine) {
+	const name, dir = "clock source", "/sys/devices/system/clocksource/clocksource0/"
+	source, err := p.read(dir + "current_clocksource")
+	if err != nil {
+		p.unknown(name, err)
+		return
+	}
+	v := risky
+	switch {
+	case source == "tsc", source == "kvm-clock", source == "arch_sys_counter", strings.HasPrefix(source, "hyperv_clocksource_tsc"):
+		v = fine // those that the vDSO reads
+	}
+	there, _ := p.read(dir + "available_clocksource")
+	p.note(name, v, source, "one that is read without a system call, of: "+there, "echo tsc > "+dir+"current_clocksource, or clocksource=tsc for the kernel")
+}
+
+func checkFiles(p *patientMachine) {
+	if file := p.c.authJWKS; file != "" && !strings.Contains(file, "://") {
+		if _, err := os.Stat(file); err != nil {
+			p.note("key set", bad, "--auth-jwks: "+err.Error(), "a file that the hub may read", "ls -l "+file)
+			return
+		}
+		p.note("key set", fine, file, "", "")
+	}
+}
