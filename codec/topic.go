@@ -45,6 +45,15 @@ func ParsePattern(s string) (Pattern, error) {
 	return Pattern{strings.Clone(s)}, nil
 }
 
+// MustParsePattern is ParsePattern for patterns that stand in the program; it panics on a mistake.
+func MustParsePattern(s string) Pattern {
+	p, err := ParsePattern(s)
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
 // String returns the canonical text: "type:id", "type:*" or "*".
 func (p Pattern) String() string { return p.text }
 

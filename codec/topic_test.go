@@ -212,3 +212,8 @@ func TestMatchesDoesNotAllocate(t *testing.T) {
 		}
 	}))
 }
+
+func TestMustParsePatternPanicsOnAMistake(t *testing.T) {
+	require.Equal(t, "tick:*", MustParsePattern("tick:").String())
+	require.PanicsWithError(t, `codec: topic "tick" has no ':', it is type:id, type:* or *`, func() { MustParsePattern("tick") })
+}
