@@ -7,7 +7,7 @@ MINUTES ?= 10
 SEED    ?= $(shell date +%s)
 RELEASE ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
-.PHONY: build run test check fmt bench bench-compare bench-targets bench-peers bench-plots interop fuzz soak
+.PHONY: build run test check fmt bench bench-compare bench-targets bench-peers bench-plots interop typescript fuzz soak
 
 build: ## build bin/hub
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.release=$(RELEASE)' -o bin/hub ./cmd/hub
@@ -39,6 +39,9 @@ bench-plots: ## how cost grows with spokes, payload and rate, drawn to docs/plot
 
 interop: ## spokes written by others: Node's ws, Python's websockets, headless Chromium, coder/websocket
 	scripts/interop
+
+typescript: ## the TypeScript client: its types, its size, and real hubs from Node and headless Chromium
+	scripts/typescript
 
 fuzz: ## every fuzz target for FUZZTIME each
 	scripts/fuzz $(FUZZTIME)
