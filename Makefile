@@ -4,10 +4,11 @@
 GO      ?= go
 ARGS    ?=
 MINUTES ?= 10
+SECONDS ?= 3
 SEED    ?= $(shell date +%s)
 RELEASE ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
-.PHONY: build run test check fmt bench bench-compare bench-targets bench-peers bench-plots interop typescript fuzz soak
+.PHONY: build run test check fmt bench bench-compare bench-targets bench-peers bench-plots interop typescript fuzz soak hostile
 
 build: ## build bin/hub
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.release=$(RELEASE)' -o bin/hub ./cmd/hub
@@ -48,3 +49,6 @@ fuzz: ## every fuzz target for FUZZTIME each
 
 soak: ## the randomized fault run: make soak MINUTES=60 SEED=7
 	HUB_VERIFY=1 $(GO) test -count=1 -timeout 0 -v -run '^TestSoak$$' ./cmd/hub -args -soak.minutes=$(MINUTES) -soak.seed=$(SEED)
+
+hostile: ## attacks on the daemon, with their bounds and what was seen: make hostile SECONDS=3
+	$(GO) test -count=1 -timeout 0 ./hostile -args -hostile.seconds=$(SECONDS)

@@ -1,0 +1,18 @@
+// Package hostile attacks the daemon, and watches how those fare who behave.
+//
+// It holds tests only. Each attack is a line of a table (table_test.go): what the attacker does
+// (attacks_test.go, in a process of its own) and the bounds that hold meanwhile. The hub is cmd/hub as
+// users run it, so that its CPU and memory are measured from outside. A group of spokes takes a steady
+// stream of events, one more asks and waits for answers, and others come and go (group_test.go): before
+// the attack, under it and after it. No event and no connection of theirs may be lost. Afterwards the hub
+// must be as it was.
+//
+// go test runs the short form. It has to hold beside the tests of everything else and with the race
+// detector, where a hub may get a tenth of a core: so an attacker does a fixed amount of work, no times
+// and no CPU are bounded, and nothing of the hub's own that depends on time may end a spoke that behaves.
+//
+// make hostile runs the long form, for SECONDS each, on a machine that does nothing else. An attacker
+// never stops there, but runs only when nobody else wants the core: what is measured is the hub. What those
+// who behave wait for may take twice as long as in quiet (the worse of before and after, in the same run),
+// and the turns of the attackers' connections on top, a millisecond each, and a slice of the scheduler.
+package hostile

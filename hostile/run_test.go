@@ -1,0 +1,125 @@
+package hostile
+
+import (
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/alkdev/hub/internal/fleet"
+)
+
+// orWorse returns the longer times of two, and the larger memory.
+func (s service) orWorse(other service) service {
+	s.Events, s.Answers, s.Greetings = max(s.Events, other.Events), max(s.Answers, other.Answers), max(s.Greetings, other.Greetings)
+	s.Resident = max(s.Resident, other.Resident)
+	return s
+}
+
+// stage is a hub and those who behave.
+type stage struct {
+	hub   *process
+	group *group
+}
+
+// newStage returns a stage that is there until the end of t.
+func newStage(t testing.TB, form form, flags []string) *stage {
+	t.Helper()
+	hub := startHub(t, flags...)
+	return &stage{hub, newGroup(t, hub, form)}
+}
+
+// shared returns the stage with the flags, which is there until the end of t.
+func shared(t testing.TB, stages map[string]*stage, form form, flags []string) *stage {
+	t.Helper()
+	key := strings.Join(flags, " ")
+	if stages[key] == nil {
+		stages[key] = newStage(t, form, flags)
+	}
+	return stages[key]
+}
+
+// serve has what goes wrong on the stage end t, until that is over.
+func (s *stage) serve(t testing.TB) {
+	before := s.hub.t
+	s.hub.t, s.group.t = t, t
+	t.Cleanup(func() { s.hub.t, s.group.t = before, before })
+}
+
+// turnTime is the time that the hub gives a connection before the next one has a turn, and sliceTime
+// what a scheduler gives a thread.
+const (
+	turnTime  = time.Millisecond
+	sliceTime = 4 * time.Millisecond
+)
+
+func (at *attack) run(t *testing.T, form form, s *stage, enemy *fleet.Child) {
+	s.serve(t)
+	before := s.group.measure(form.before)
+	held := s.hub.holds()
+	require.NoError(t, enemy.Ask(order{at.name, form.Long, s.hub.spokes, s.hub.admin}, nil))
+	during := s.group.measure(form.during)
+	var done tally
+	require.NoError(t, enemy.Ask(order{}, &done))
+	ended := time.Now()
+	recovery := requireRecovery(t, s.hub, held, ended)
+	after := s.group.measure(form.after)
+
+	row := row{attack: at, quiet: before.orWorse(after), during: during, done: done, recovery: recovery}
+	row.growth = during.Resident - before.Resident
+	idle := float64(before.CPU+after.CPU) / float64(before.Elapsed+after.Elapsed) // part of a core
+	row.perUnit = time.Duration((float64(during.CPU) - idle*float64(during.Elapsed)) / math.Max(1, float64(done.Units)))
+	t.Log(row)
+	row.require(t, form)
+	if form.Long {
+		report(row)
+	}
+}
+
+// require holds what was seen against the bounds. Times and CPU are bounded in the long form alone, on
+// a machine that does nothing else: beside other tests they say nothing about the hub. The
+// race detector needs memory of its own.
+func (r *row) require(t testing.TB, form form) {
+	t.Helper()
+	if raceEnabled {
+		return
+	}
+	require.LessOrEqual(t, r.growth, r.attack.growth, "memory")
+	if !form.Long {
+		return
+	}
+	require.LessOrEqual(t, r.perUnit, r.attack.cpu, "CPU per %s", r.attack.unit)
+	require.LessOrEqual(t, r.during.Events, r.bound(r.quiet.Events), "events")
+	require.LessOrEqual(t, r.during.Answers, r.bound(r.quiet.Answers), "answers")
+	require.LessOrEqual(t, r.during.Greetings, r.bound(r.quiet.Greetings), "connecting")
+}
+
+// bound returns how long something may take under attack: twice as long as in quiet, and the turns of
+// those who attack, which the hub gives them like everybody else, and one slice of the scheduler, since
+// attackers, hub and those who behave share the cores.
+func (r *row) bound(quiet time.Duration) time.Duration {
+	return 2*quiet + time.Duration(r.attack.turns)*turnTime + sliceTime
+}
+
+// What is forgiven when a hub is to be as it was: goroutines of net/http for connections that are kept
+// alive, and what pools keep.
+const (
+	moreGoroutines  = 8
+	moreDescriptors = 4
+	moreHeap        = 8 * mib
+)
+
+// requireRecovery waits until the hub holds what it held before, and returns how long after the end
+// of the attack that was.
+func requireRecovery(t *testing.T, hub *process, before holdings, ended time.Time) time.Duration {
+	t.Helper()
+	var after holdings
+	awaitEvery(t, 200*time.Millisecond, func() bool {
+		after = hub.holds()
+		return after.connections <= before.connections && after.goroutines <= before.goroutines+moreGoroutines &&
+			after.descriptors <= before.descriptors+moreDescriptors && after.heap <= before.heap+moreHeap
+	}, "the hub is as before: %+v", before)
+	return time.Since(ended)
+}
