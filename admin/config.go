@@ -15,6 +15,8 @@ type Config struct {
 	Hub *fanout.Hub
 	// Loop asks the owner of the connections.
 	Loop Loop
+	// Log returns what became of the program's log; nil leaves its metrics out.
+	Log func() LogStats
 	// Limits are those of other parts of the program, to be served as metrics beside the hub's own.
 	Limits Limits
 
@@ -52,6 +54,12 @@ type Loop struct {
 type LoopStats struct {
 	Connections int               // open, those not upgraded yet included
 	Refused     map[string]uint64 // connections that did not become spokes, by reason
+}
+
+// LogStats is what was lost of the program's log, in lines.
+type LogStats struct {
+	Dropped uint64 // too much was waiting to be written
+	Failed  uint64 // they could not be written
 }
 
 // Limits are limits in force by name, for metrics: lower case, words joined by '_'.

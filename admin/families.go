@@ -74,6 +74,8 @@ var families = []family{
 	{"hub_event_stream_conflated_records_total", "Records that gave way to newer ones of their topic, by the limit that was passed.", counter, []string{"reason"},
 		byReason(func(n *snapshot) map[fanout.LossReason]uint64 { return n.hub.TapConflated })},
 
+	{"hub_log_lines_dropped_total", "Lines of the log that were lost, because too much was waiting or because they could not be written.", counter, []string{"reason"}, logLines},
+
 	{"hub_limit_bytes", "Limits in bytes, 0 for none.", gauge, []string{"limit"}, limitBytes},
 	{"hub_limit_seconds", "Limits in time, 0 for none.", gauge, []string{"limit"}, limitTimes},
 	{"hub_limit", "Limits in numbers of things, 0 for none.", gauge, []string{"limit"}, limitCounts},
@@ -130,6 +132,13 @@ func refusedConnections(n *snapshot, emit emit) {
 		for reason, count := range n.loop.Refused {
 			emit(float64(count), reason)
 		}
+	}
+}
+
+func logLines(n *snapshot, emit emit) {
+	if n.log != nil {
+		emit(float64(n.log.Dropped), "buffer")
+		emit(float64(n.log.Failed), "error")
 	}
 }
 

@@ -84,6 +84,7 @@ func (c *collector) Collect(metricc chan<- prometheus.Metric) {
 type snapshot struct {
 	hub         fanout.Stats
 	loop        *LoopStats // nil if nobody knows
+	log         *LogStats  // the same
 	limits      Limits
 	build       []string
 	ready       bool
@@ -100,6 +101,10 @@ func (s *Server) snapshot() *snapshot {
 	if stats := s.config.Loop.Stats; stats != nil {
 		loop := stats()
 		now.loop = &loop
+	}
+	if stats := s.config.Log; stats != nil {
+		log := stats()
+		now.log = &log
 	}
 	return now
 }

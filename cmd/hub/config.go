@@ -13,6 +13,7 @@ import (
 	"github.com/alkdev/hub/auth"
 	"github.com/alkdev/hub/codec"
 	"github.com/alkdev/hub/fanout"
+	"github.com/alkdev/hub/internal/logqueue"
 	"github.com/alkdev/hub/loop"
 )
 
@@ -51,6 +52,8 @@ type config struct {
 	echo                   bool
 	logLevel               slog.Level
 	logFormat              string
+	logBuffer              int64
+	log                    *logqueue.Writer // set by startLog
 	pprof                  bool
 }
 
@@ -72,7 +75,7 @@ func serveFlags(c *config) *flags {
 		notSentLowat: 16 << 10, readBuffer: 64 << 10, maxMessage: 64 << 10,
 		handshakeTimeout: 5 * time.Second, ping: 25 * time.Second, pongTimeout: 10 * time.Second,
 		closeTimeout: 5 * time.Second, drainTimeout: 30 * time.Second,
-		compressMin: 512, compressLevel: 3, subscribe: "all", frames: "text", relay: "off", logFormat: "text",
+		compressMin: 512, compressLevel: 3, subscribe: "all", frames: "text", relay: "off", logFormat: "text", logBuffer: 1 << 20,
 	}
 	const day = 24 * time.Hour
 	const moment = 10 * time.Millisecond
@@ -118,6 +121,7 @@ func serveFlags(c *config) *flags {
 	add(f, &c.drainTimeout, "drain-timeout", "time over which spokes are sent away at the end", duration(moment, day), showDuration)
 	add(f, &c.logLevel, "log-level", "debug, info, warn or error", parseLevel, func(l slog.Level) string { return strings.ToLower(l.String()) })
 	add(f, &c.logFormat, "log-format", "text or json", oneOf("text", "json"), showText)
+	add(f, &c.logBuffer, "log-buffer", "bytes of the log that may wait to be written; lines beyond that are dropped, and the log says how many", size(1<<12, 1<<30), showSize)
 	addSwitch(f, &c.echo, "echo", "for testing: send every message back to its spoke, and nothing else")
 	addSwitch(f, &c.pprof, "pprof", "serve /debug/pprof/ at the admin address")
 	return f

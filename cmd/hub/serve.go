@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"runtime"
+	"syscall"
 	"time"
 
 	"github.com/coreos/go-systemd/v22/daemon"
@@ -27,20 +29,14 @@ func serve(ctx context.Context, args []string) error {
 	if err != nil {
 		return err
 	}
-	logger := c.logger(os.Stderr)
+	signal.Ignore(syscall.SIGPIPE) // who reads the log may go; the hub stays
+	logger := c.startLog(os.Stderr)
+	defer c.log.Close(logFlush)
 	slog.SetDefault(logger)
 	for _, w := range warnings {
 		logger.Warn(w)
 	}
 	return runHub(ctx, &c, logger, nil)
-}
-
-func (c *config) logger(w *os.File) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: c.logLevel}
-	if c.logFormat == "json" {
-		return slog.New(slog.NewJSONHandler(w, opts))
-	}
-	return slog.New(slog.NewTextHandler(w, opts))
 }
 
 // runHub runs a hub until ctx is done, then drains it. started, if not nil, is told the addresses.
@@ -185,7 +181,7 @@ func (c *config) adminConfig(hub *fanout.Hub, server *loop.Server, logger *slog.
 	lc := server.Config()
 	return admin.Config{
 		Hub: hub, Token: c.adminToken, Pprof: c.pprof, Version: versionText(),
-		MaxBodyBytes: c.adminMaxBody, Logger: logger,
+		MaxBodyBytes: c.adminMaxBody, Logger: logger, Log: c.logStats,
 		Loop: admin.Loop{
 			Ready: server.Ready,
 			Stats: func() admin.LoopStats {
@@ -201,6 +197,7 @@ func (c *config) adminConfig(hub *fanout.Hub, server *loop.Server, logger *slog.
 			Bytes: map[string]int64{
 				"max_message": int64(lc.MaxMessageBytes), "read_buffer": int64(lc.ReadBufferBytes),
 				"sndbuf": int64(lc.SendBufferBytes), "notsent_lowat": max(0, int64(lc.NotSentLowatBytes)),
+				"log_buffer": c.logBuffer,
 			},
 			Times: map[string]time.Duration{
 				"handshake_timeout": lc.HandshakeTimeout, "ping": lc.Ping, "pong_timeout": lc.PongTimeout,
