@@ -1,19 +1,10 @@
 // Tokens: given at every connection, renewed, refused.
 import assert from 'node:assert/strict';
-import { createHmac } from 'node:crypto';
 import test from 'node:test';
 
 import { connect, sockets, spying, subscribed } from './connect.mjs';
 import { eventually, startHub } from './hub.mjs';
-
-const KEY = 'a secret of more than thirty-two bytes';
-const base64 = (value) => Buffer.from(JSON.stringify(value)).toString('base64url');
-
-function token({ seconds = 3600, topics = ['tick:*'], publish = [], sub = 'ada', key = KEY } = {}) {
-  const exp = Math.floor(Date.now() / 1000) + seconds;
-  const body = `${base64({ alg: 'HS256', typ: 'JWT' })}.${base64({ exp, topics, publish, sub })}`;
-  return `${body}.${createHmac('sha256', key).update(body).digest('base64url')}`;
-}
+import { KEY, token } from './token.mjs';
 
 const startGuardedHub = (t, options) => startHub(t, { ...options, env: { HUB_AUTH_JWT_KEY: KEY } });
 
