@@ -16,21 +16,27 @@ import { KEY, token } from './token.mjs';
 const root = fileURLToPath(new URL('..', import.meta.url));
 const ADDRESS = 'ws://localhost:8080/ws';
 
+const codesIn = (text) => [...text.matchAll(/^```(\w*)\n(.*?)^```/gms)].map(([, language, code]) => ({ language, code }));
+
 /** The snippets by the heading above each. */
 const snippets = new Map();
 const readme = await readFile(join(root, 'README.md'), 'utf8');
 for (const section of readme.split(/^## /m).slice(1)) {
-  const codes = [...section.matchAll(/^```(\w*)\n(.*?)^```/gms)];
+  const codes = codesIn(section);
   if (codes.length === 0) continue;
-  assert.deepEqual(codes.map(([, language]) => language), ['ts'], 'one snippet a section, which a test can run');
-  snippets.set(section.slice(0, section.indexOf('\n')), codes[0][2]);
+  assert.deepEqual(codes.map(({ language }) => language), ['ts'], 'one snippet a section, which a test can run');
+  snippets.set(section.slice(0, section.indexOf('\n')), codes[0].code);
 }
+/** Those for browsers in the project's README. */
+const project = await readFile(join(root, '../../README.md'), 'utf8');
+const [, fromABrowser] = /^## From a browser\n(.*?)^## /ms.exec(project);
+const projectSnippets = codesIn(fromABrowser).filter(({ language }) => language !== 'sh');
 
-/** A snippet as a script for the given platform, with the address of a real hub. */
-async function script(heading, hub, platform) {
-  const text = snippets.get(heading);
-  assert.ok(text.includes(ADDRESS), heading);
-  checked.add(heading);
+/** The snippet under a heading, or one itself, as a script for the given platform, with the address of a real hub. */
+async function script(snippet, hub, platform) {
+  const text = snippets.get(snippet) ?? snippet;
+  assert.ok(text.includes(ADDRESS), snippet);
+  checked.add(snippet);
   const { outputFiles } = await build({
     stdin: { contents: text.replaceAll(ADDRESS, hub.url), loader: 'ts', resolveDir: root },
     bundle: true,
@@ -61,13 +67,13 @@ async function openPage(t, url) {
   return { page, printed };
 }
 
-/** Runs a snippet in a page. */
-async function runInPage(t, heading, { answers = {}, ...options } = {}) {
+/** Runs a snippet, by its heading or itself, in a page. */
+async function runInPage(t, snippet, { answers = {}, ...options } = {}) {
   const pages = { '/index.html': '<!doctype html><meta charset="utf-8"><script type="module" src="/snippet.js"></script>', ...answers };
   const origin = await servePages(t, pages);
   const hub = await startHub(t, { flags: ['--origins', origin], ...options });
   const heard = await hub.listen();
-  pages['/snippet.js'] = await script(heading, hub, 'browser');
+  pages['/snippet.js'] = await script(snippet, hub, 'browser');
   const { printed } = await openPage(t, `${origin}/index.html`);
   return { hub, heard, printed, origin };
 }
@@ -125,7 +131,31 @@ test('README: With tokens', async (t) => {
   assert.deepEqual(await printed.count(1), ['42 7']);
 });
 
-test('every snippet of the README was run', () => assert.deepEqual([...checked].sort(), [...snippets.keys()].sort()));
+test("the project's README: a target", async (t) => {
+  const { hub, printed } = await runInPage(t, projectSnippets.find(({ language }) => language === 'ts').code);
+  await subscribed(hub, 'tick:42');
+  await hub.publish({ type: 'tick', id: '42', payload: { price: 7 } });
+  assert.deepEqual(await printed.count(1), ['7']);
+});
+
+test("the project's README: any WebSocket", async (t) => {
+  const pages = {};
+  const origin = await servePages(t, pages);
+  const hub = await startHub(t, { flags: ['--origins', origin] });
+  const heard = await hub.listen();
+  const { code } = projectSnippets.find(({ language }) => language === 'html');
+  checked.add(code);
+  pages['/index.html'] = code.replace(ADDRESS, hub.url);
+  const { printed } = await openPage(t, `${origin}/index.html`);
+  assert.equal((await heard.count(1))[0].payload, 'from the browser');
+  await hub.publish({ type: 'tick', id: '42', payload: 7 });
+  assert.deepEqual(await printed.count(1), ['tick 42 7']);
+});
+
+test('every snippet was run', () => {
+  const all = [...snippets.keys(), ...projectSnippets.map(({ code }) => code)];
+  assert.deepEqual([...checked].sort(), all.sort());
+});
 
 test('the example page shows prices', async (t) => {
   const server = spawn('node', [join(root, 'examples/serve.mjs'), '0'], { stdio: ['ignore', 'pipe', 'inherit'] });

@@ -1,4 +1,4 @@
-// What must and must not compile for those who use the package, the snippets of the README among it.
+// What must and must not compile for those who use the package, the snippets of the READMEs among it.
 import { execFile } from 'node:child_process';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
@@ -13,12 +13,12 @@ const compile = (config) =>
     throw new Error(stdout + stderr);
   });
 
-test('types: those of the platform, of ws and of graphql-yoga, and the snippets of the README', async (t) => {
+test('types: those of the platform, of ws and of graphql-yoga, and the snippets of the READMEs', async (t) => {
   const folder = join(cwd, 'types-test/readme');
   t.after(() => rm(folder, { recursive: true, force: true }));
   await mkdir(folder, { recursive: true });
-  const readme = await readFile(join(cwd, 'README.md'), 'utf8');
-  const snippets = [...readme.matchAll(/^```ts\n(.*?)^```/gms)].map(([, text]) => text);
+  const readmes = await Promise.all(['README.md', '../../README.md'].map((path) => readFile(join(cwd, path), 'utf8')));
+  const snippets = [...readmes.join('\n').matchAll(/^```ts\n(.*?)^```/gms)].map(([, text]) => text);
   await Promise.all(snippets.map((text, i) => writeFile(join(folder, `${i}.ts`), text)));
   await compile('tsconfig.dom.json');
 });
