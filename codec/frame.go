@@ -101,14 +101,14 @@ func NewControlFrame(op Opcode, payload []byte) *Frame {
 
 // EachMessage calls fn with the payload of every text and binary frame in b, which are a server's
 // whole frames, unfragmented and unmasked as Frame holds them. The payload aliases b, a compressed one
-// is given as it is. What is cut off at the end is left out.
-func EachMessage(b []byte, fn func(payload []byte)) {
+// is given as it is. It returns the beginning of a frame that is not there as a whole, if b ends so.
+func EachMessage(b []byte, fn func(payload []byte)) (rest []byte) {
 	r := bytes.NewReader(b)
 	for {
 		h, err := ws.ReadHeader(r)
 		start := len(b) - r.Len()
 		if err != nil || h.Length > int64(r.Len()) {
-			return
+			return b
 		}
 		end := start + int(h.Length)
 		if h.OpCode.IsData() {

@@ -80,17 +80,22 @@ func (l *Local) wake() {
 // run gives events to fn.
 func (l *Local) run() {
 	h := l.spoke.shard.hub
+	var rest []byte // the beginning of a frame that is larger than a write
 	for range l.workc {
 		l.mu.Lock()
 		frames, closed := l.written, l.closed
 		l.written = nil
 		l.mu.Unlock()
-		codec.EachMessage(frames, func(payload []byte) {
+		written := len(frames) > 0
+		if len(rest) > 0 {
+			frames = append(rest, frames...)
+		}
+		rest = codec.EachMessage(frames, func(payload []byte) {
 			if e, err := codec.ParseEnvelope(payload); err == nil {
 				h.contain("Local", func() { l.fn(e) })
 			}
 		})
-		if len(frames) > 0 {
+		if written {
 			l.spoke.Written()
 		}
 		if closed != nil {

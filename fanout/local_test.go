@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 
@@ -83,5 +84,26 @@ func TestHubCloseEndsLocals(t *testing.T) {
 		require.NoError(t, err)
 		h.Close()
 		synctest.Wait() // and the bubble ends only without goroutines
+	})
+}
+
+func TestLocalsGetEventsThatAreLargerThanAWrite(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, Config{})
+		var lengths []int
+		l, err := h.Connect(func(e codec.Envelope) {
+			if !e.Reserved() {
+				lengths = append(lengths, len(e.Payload))
+			}
+		})
+		require.NoError(t, err)
+		defer l.Close()
+		want := []int{100, 200 << 10, 3, 128 << 10, 255 << 10, 10}
+		for _, n := range want {
+			_, err := h.Dispatch(codec.Envelope{Type: "a", Payload: []byte(`"` + strings.Repeat("x", n-2) + `"`)})
+			require.NoError(t, err)
+			synctest.Wait()
+		}
+		require.Equal(t, want, lengths)
 	})
 }
