@@ -277,6 +277,9 @@ func (h *Hub) passed(it *item) {
 // Echoes reports whether the hub was made with Config.Echo.
 func (h *Hub) Echoes() bool { return h.config.Echo }
 
+// Closed reports whether Close has been called.
+func (h *Hub) Closed() bool { return h.closed.Load() }
+
 // Limits returns the limits in force.
 func (h *Hub) Limits() Limits { return h.config.Limits }
 
@@ -397,10 +400,11 @@ func (h *Hub) Inspect(fn func(SpokeInfo)) {
 	}
 }
 
-// Info returns what is known of the spoke. It waits for the pass under way, and must not be called
-// from a callback.
+// Info returns what is known of the spoke, by the kernel as well. It waits for the pass under way, and
+// must not be called from a callback.
 func (s *Spoke) Info() (i SpokeInfo) {
 	s.shard.do(func() { i = s.info(s.shard.hub.now()) })
+	i.Kernel = s.kernel()
 	return i
 }
 

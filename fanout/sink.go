@@ -1,6 +1,10 @@
 package fanout
 
-import "github.com/alkdev/hub/codec"
+import (
+	"time"
+
+	"github.com/alkdev/hub/codec"
+)
 
 // Sink is what the hub needs from a connection. Its methods are called by one goroutine at a time,
 // the shard's, and must not block.
@@ -17,4 +21,29 @@ type Sink interface {
 
 	// Remote returns the peer's address, for operators. It may be called from any goroutine.
 	Remote() string
+}
+
+// KernelSink is a Sink that can tell what the kernel knows of its connection. Kernel may be called from
+// any goroutine; ok is false once the connection is gone.
+type KernelSink interface {
+	Kernel() (k Kernel, ok bool)
+}
+
+// Kernel is what the kernel knows of a connection.
+type Kernel struct {
+	RTT         time.Duration `json:"rttNanos"` // smoothed round trip
+	RTTVar      time.Duration `json:"rttVarNanos"`
+	Retransmits uint64        `json:"retransmits"` // segments sent again, in all
+	Unacked     uint64        `json:"unacked"`     // segments sent and not acknowledged
+	Unsent      int64         `json:"unsentBytes"` // taken from us and not sent: the peer's window is full, or the way to it
+}
+
+// kernel returns what the kernel knows of the spoke's connection, nil if the sink cannot tell.
+func (s *Spoke) kernel() *Kernel {
+	if sink, ok := s.sink.(KernelSink); ok {
+		if k, ok := sink.Kernel(); ok {
+			return &k
+		}
+	}
+	return nil
 }

@@ -230,6 +230,7 @@ type SpokeInfo struct {
 	QueuedCount uint64        `json:"queued"`
 	Dropped     uint64        `json:"dropped"`
 	Conflated   uint64        `json:"conflated"`
+	Kernel      *Kernel       `json:"kernel,omitempty"` // of Info and Slowest, if the connection can tell
 }
 
 const joinedUnit = 10 * time.Millisecond
