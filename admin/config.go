@@ -20,7 +20,8 @@ type Config struct {
 	// Limits are those of other parts of the program, to be served as metrics beside the hub's own.
 	Limits Limits
 
-	// Token, if not empty, is the bearer token that every request must carry, but those for health.
+	// Token, if not empty, is the bearer token that every request must carry, but those for health and
+	// for the page, which asks for it.
 	Token string
 	// Pprof serves /debug/pprof/.
 	Pprof bool
@@ -29,13 +30,15 @@ type Config struct {
 
 	// MaxBodyBytes bounds the body of a request; 8 MiB by default.
 	MaxBodyBytes int64
-	// MaxStreams bounds the readers of GET /v1/events at the same time; 32 by default.
+	// MaxStreams bounds the readers of GET /v1/events and /v1/stats at the same time; 32 by default.
 	MaxStreams int
 	// Heartbeat is how long such a reader may be left without a byte; 15 s by default.
 	Heartbeat time.Duration
 	// WriteTimeout is how long such a reader may take nothing of what is written to it before it is
 	// cut off; 30 s by default.
 	WriteTimeout time.Duration
+	// SampleEvery is how often readers of GET /v1/stats, as pages are, get a sample; 1 s by default.
+	SampleEvery time.Duration
 	// Patience is how long the shards may take to answer before they count as stuck; 1 s by default.
 	Patience time.Duration
 
@@ -73,14 +76,15 @@ func (c *Config) setDefaults() error {
 	if c.Hub == nil {
 		return errors.New("admin: Config.Hub is nil")
 	}
-	if c.MaxBodyBytes < 0 || c.MaxStreams < 0 || c.Heartbeat < 0 || c.WriteTimeout < 0 || c.Patience < 0 {
-		return fmt.Errorf("admin: negative limit: body %d, streams %d, heartbeat %v, write timeout %v, patience %v",
-			c.MaxBodyBytes, c.MaxStreams, c.Heartbeat, c.WriteTimeout, c.Patience)
+	if c.MaxBodyBytes < 0 || c.MaxStreams < 0 || c.Heartbeat < 0 || c.WriteTimeout < 0 || c.SampleEvery < 0 || c.Patience < 0 {
+		return fmt.Errorf("admin: negative limit: body %d, streams %d, heartbeat %v, write timeout %v, sample every %v, patience %v",
+			c.MaxBodyBytes, c.MaxStreams, c.Heartbeat, c.WriteTimeout, c.SampleEvery, c.Patience)
 	}
 	def(&c.MaxBodyBytes, 8<<20)
 	def(&c.MaxStreams, 32)
 	def(&c.Heartbeat, 15*time.Second)
 	def(&c.WriteTimeout, 30*time.Second)
+	def(&c.SampleEvery, time.Second)
 	def(&c.Patience, time.Second)
 	if c.Logger == nil {
 		c.Logger = slog.Default()

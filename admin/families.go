@@ -66,10 +66,10 @@ var families = []family{
 	{"hub_refused_connections_total", "Connections that did not become spokes, by reason.", counter, []string{"reason"}, refusedConnections},
 	{"hub_ready", "1 while new connections are welcome.", gauge, nil, flag(func(n *snapshot) bool { return n.ready })},
 
-	{"hub_event_streams", "Readers of GET /v1/events.", gauge, nil, one(func(n *snapshot) int64 { return n.streams })},
-	{"hub_slow_event_streams_total", "Readers of GET /v1/events cut off for being slow.", counter, nil,
+	{"hub_event_streams", "Readers of GET /v1/events and /v1/stats.", gauge, nil, one(func(n *snapshot) int64 { return n.streams })},
+	{"hub_slow_event_streams_total", "Such readers cut off for being slow.", counter, nil,
 		one(func(n *snapshot) uint64 { return n.slowStreams })},
-	{"hub_event_stream_dropped_records_total", "Records that such readers lost, by the limit that was passed.", counter, []string{"reason"},
+	{"hub_event_stream_dropped_records_total", "Records that readers of what spokes do lost, by the limit that was passed.", counter, []string{"reason"},
 		byReason(func(n *snapshot) map[fanout.LossReason]uint64 { return n.hub.TapDropped })},
 	{"hub_event_stream_conflated_records_total", "Records that gave way to newer ones of their topic, by the limit that was passed.", counter, []string{"reason"},
 		byReason(func(n *snapshot) map[fanout.LossReason]uint64 { return n.hub.TapConflated })},

@@ -49,7 +49,7 @@ func TestForeignPagesMayNotPublish(t *testing.T) {
 
 func TestUnknownPathsAndMethods(t *testing.T) {
 	f := start(t, fanout.Config{}, Config{})
-	for _, path := range []string{"/", "/v1", "/v1/spokes/", "/v1/spokes/x/y", "/v1/events/x", "/debug/pprof/", "/debug/pprof/heap", "/favicon.ico"} {
+	for _, path := range []string{"/other", "/v1", "/v1/spokes/", "/v1/spokes/x/y", "/v1/events/x", "/debug/pprof/", "/debug/pprof/heap", "/favicon.ico"} {
 		r := f.get(t, path)
 		require.Equal(t, http.StatusNotFound, r.status, path)
 		require.Equal(t, "not_found", r.wrong(t).Error.Code)

@@ -18,7 +18,10 @@ type methods map[string]endpoint
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("/v1/events", methods{"GET": s.stream, "POST": s.publish})
+	mux.Handle("/{$}", methods{"GET": s.page})
+	mux.Handle("/assets/", methods{"GET": s.page})
+	mux.Handle("/v1/events", methods{"GET": s.events, "POST": s.publish})
+	mux.Handle("/v1/stats", methods{"GET": s.stats})
 	mux.Handle("/v1/spokes", methods{"GET": s.listSpokes})
 	mux.Handle("/v1/spokes/{id}", methods{"GET": s.showSpoke, "DELETE": s.closeSpoke})
 	mux.Handle("/v1/spokes/{id}/events", methods{"POST": s.publishToSpoke})
@@ -33,9 +36,13 @@ func (s *Server) routes() http.Handler {
 		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
 	}
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		refuse(w, newProblem(http.StatusNotFound, "not_found", "there is nothing at %.200q", r.URL.Path))
+		refuse(w, nothingAt(r))
 	})
 	return mux
+}
+
+func nothingAt(r *http.Request) *problem {
+	return newProblem(http.StatusNotFound, "not_found", "there is nothing at %.200q", r.URL.Path)
 }
 
 // ServeHTTP implements http.Handler.

@@ -28,6 +28,8 @@ type Server struct {
 	// What waits for the shards does so in its line.
 	liveness, inspection line
 
+	watch watch
+
 	// Any goroutine, atomically.
 	streams     atomic.Int64
 	slowStreams atomic.Uint64
@@ -48,6 +50,7 @@ func New(c Config) (*Server, error) {
 	}
 	s := &Server{config: c, liveness: newLine(), inspection: newLine()}
 	s.ending, s.end = context.WithCancel(context.Background())
+	s.watch.server = s
 	s.registry = s.newRegistry()
 	s.handler = s.guarded(s.routes())
 	s.http = &http.Server{

@@ -15,11 +15,19 @@ import (
 // streamBytes is how much of what waits is written at once, and a record more.
 const streamBytes = 32 << 10
 
-// stream is one reader of GET /v1/events. It belongs to the goroutine of its request: the tap between
-// it and the spokes treats a slow reader as a slow spoke is treated.
+// source is where the records of a stream come from.
+type source interface {
+	// Next waits for the next record and returns it as a JSON object in one line, which is the caller's. A
+	// record that is there is returned even if ctx is done.
+	Next(ctx context.Context) ([]byte, error)
+	Close()
+}
+
+// stream is one reader of records. It belongs to the goroutine of its request: the source sees to what
+// becomes of a slow reader.
 type stream struct {
 	format  *format
-	tap     *fanout.Tap
+	from    source
 	out     http.ResponseWriter
 	control *http.ResponseController
 	buf     []byte // not written yet
@@ -27,46 +35,70 @@ type stream struct {
 	heartbeat, timeout time.Duration
 }
 
-// stream tells the reader what spokes do, from now on until it goes.
-func (s *Server) stream(w http.ResponseWriter, r *http.Request) *problem {
-	form := acceptable(r.Header.Values("Accept"))
-	if form == nil {
-		return newProblem(http.StatusNotAcceptable, "not_acceptable", "events come as text/event-stream or %s", mediaNDJSON)
-	}
-	patterns, p := topics(r)
+// events tells the reader what spokes do, or with from=hub what they get, from now on until it goes.
+func (s *Server) events(w http.ResponseWriter, r *http.Request) *problem {
+	values, p := query(r)
 	if p != nil {
 		return p
+	}
+	patterns, p := topics(values["topic"])
+	if p != nil {
+		return p
+	}
+	switch from := values.Get("from"); from {
+	case "", "spokes":
+		return s.stream(w, r, func() (source, error) { return s.config.Hub.Tap(patterns...), nil })
+	case "hub":
+		return s.stream(w, r, func() (source, error) { return newTail(s.config.Hub, r.RemoteAddr, patterns) })
+	default:
+		return badQuery("from=%.100s, it is one of spokes, hub", from)
+	}
+}
+
+// stats tells the reader how the hub is doing, from now on until it goes.
+func (s *Server) stats(w http.ResponseWriter, r *http.Request) *problem {
+	return s.stream(w, r, func() (source, error) { return s.watch.join() })
+}
+
+// stream writes what comes from a source.
+func (s *Server) stream(w http.ResponseWriter, r *http.Request, open func() (source, error)) *problem {
+	form := acceptable(r.Header.Values("Accept"))
+	if form == nil {
+		return newProblem(http.StatusNotAcceptable, "not_acceptable", "records come as text/event-stream or %s", mediaNDJSON)
 	}
 	defer s.streams.Add(-1)
 	if s.streams.Add(1) > int64(s.config.MaxStreams) {
 		return newProblem(http.StatusServiceUnavailable, "too_many_streams", "%d readers are here already", s.config.MaxStreams)
+	}
+	st := &stream{
+		format: form, out: w, control: http.NewResponseController(w),
+		heartbeat: s.config.Heartbeat, timeout: s.config.WriteTimeout,
+	}
+	if r.Method != http.MethodHead {
+		var err error
+		if st.from, err = open(); errors.Is(err, fanout.ErrClosed) {
+			return dispatchProblem(err)
+		} else if err != nil {
+			return badQuery("%v", err)
+		}
+		defer st.from.Close()
 	}
 	h := w.Header()
 	h.Set("Content-Type", form.contentType)
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Accel-Buffering", "no") // for nginx
 	h.Set("X-Content-Type-Options", "nosniff")
-	if r.Method == http.MethodHead {
-		return nil
+	if r.Method != http.MethodHead {
+		s.finish(st, st.run(r.Context()))
 	}
-	st := &stream{
-		format: form, tap: s.config.Hub.Tap(patterns...), out: w, control: http.NewResponseController(w),
-		heartbeat: s.config.Heartbeat, timeout: s.config.WriteTimeout,
-	}
-	defer st.tap.Close()
-	s.finish(st, st.run(r.Context()))
 	return nil
 }
 
 // topics reads the patterns that a request selects.
-func topics(r *http.Request) ([]codec.Pattern, *problem) {
-	values, p := query(r)
-	if p != nil {
-		return nil, p
-	}
+func topics(texts []string) ([]codec.Pattern, *problem) {
 	var patterns []codec.Pattern
-	for _, topic := range values["topic"] {
-		pattern, err := codec.ParsePattern(topic)
+	for _, text := range texts {
+		pattern, err := codec.ParsePattern(text)
 		if err != nil {
 			return nil, newProblem(http.StatusBadRequest, codec.CodeBadTopic, "%v", err)
 		}
@@ -75,7 +107,7 @@ func topics(r *http.Request) ([]codec.Pattern, *problem) {
 	return patterns, nil
 }
 
-// run copies records from the tap to the reader. It returns why it had to stop.
+// run copies records from the source to the reader. It returns why it had to stop.
 func (st *stream) run(ctx context.Context) error {
 	for {
 		if err := st.send(); err != nil { // at first the head alone
@@ -87,7 +119,7 @@ func (st *stream) run(ctx context.Context) error {
 	}
 }
 
-// alreadyDone is a context with which Tap.Next does not wait.
+// alreadyDone is a context with which source.Next does not wait.
 var alreadyDone = func() context.Context {
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -98,7 +130,7 @@ var alreadyDone = func() context.Context {
 func (st *stream) gather(ctx context.Context) error {
 	wait, cancel := context.WithTimeout(ctx, st.heartbeat)
 	defer cancel()
-	record, err := st.tap.Next(wait)
+	record, err := st.from.Next(wait)
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 		st.buf = append(st.buf, st.format.heartbeat...)
 		return nil
@@ -111,7 +143,7 @@ func (st *stream) gather(ctx context.Context) error {
 		if len(st.buf) >= streamBytes {
 			break
 		}
-		record, err = st.tap.Next(alreadyDone) // an error that stays comes back the next time
+		record, err = st.from.Next(alreadyDone) // an error that stays comes back the next time
 	}
 	return nil
 }
@@ -142,6 +174,8 @@ func (s *Server) finish(st *stream, err error) {
 	case errors.Is(err, fanout.ErrTapSlow):
 		s.slowStreams.Add(1)
 		reason = "slow"
+	case errors.Is(err, errTailClosed):
+		reason = "closed"
 	case errors.Is(err, fanout.ErrClosed), s.ending.Err() != nil:
 		reason = "shutdown"
 	default: // the reader has gone

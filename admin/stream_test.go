@@ -37,10 +37,15 @@ type reader struct {
 // open starts to read events. What happens after it has returned is in the stream.
 func (f *fixture) open(t testing.TB, topics []string, accept ...string) *reader {
 	t.Helper()
+	return f.openPath(t, "/v1/events?"+url.Values{"topic": topics}.Encode(), accept...)
+}
+
+// openPath starts to read a stream.
+func (f *fixture) openPath(t testing.TB, path string, accept ...string) *reader {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	t.Cleanup(cancel)
-	address := f.url + "/v1/events?" + url.Values{"topic": topics}.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url+path, nil)
 	require.NoError(t, err)
 	req.Header["Accept"] = accept
 	resp, err := (&http.Client{Transport: f.client.Transport}).Do(req)
