@@ -57,6 +57,16 @@ type Loop struct {
 type LoopStats struct {
 	Connections int               // open, those not upgraded yet included
 	Refused     map[string]uint64 // connections that did not become spokes, by reason
+	TLS         *TLSStats         // nil without TLS
+}
+
+// TLSStats is what there is to say of TLS.
+type TLSStats struct {
+	Handshakes, Failed   uint64 // completed, and not
+	Running, InLine      int    // under way, and waiting for their turn
+	Broken               uint64 // connections that broke TLS after the handshake
+	Loads, FailedReloads uint64 // of the certificate
+	NotAfter             time.Time
 }
 
 // LogStats is what was lost of the program's log, in lines.

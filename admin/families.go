@@ -64,6 +64,24 @@ var families = []family{
 
 	{"hub_connections", "Connections open, those not upgraded yet included.", gauge, nil, connections},
 	{"hub_refused_connections_total", "Connections that did not become spokes, by reason.", counter, []string{"reason"}, refusedConnections},
+	{"hub_tls_handshakes_total", "TLS handshakes that are over, by result: done or failed, peers that went away included.", counter, []string{"result"},
+		ofTLS(func(t *TLSStats, emit emit) {
+			emit(float64(t.Handshakes), "done")
+			emit(float64(t.Failed), "failed")
+		})},
+	{"hub_tls_handshakes_running", "TLS handshakes under way.", gauge, nil,
+		ofTLS(func(t *TLSStats, emit emit) { emit(float64(t.Running)) })},
+	{"hub_tls_handshakes_in_line", "TLS handshakes that wait for their turn.", gauge, nil,
+		ofTLS(func(t *TLSStats, emit emit) { emit(float64(t.InLine)) })},
+	{"hub_tls_broken_connections_total", "Spokes that broke TLS after the handshake.", counter, nil,
+		ofTLS(func(t *TLSStats, emit emit) { emit(float64(t.Broken)) })},
+	{"hub_tls_certificate_loads_total", "How often the certificate was read, by result: a pair that could not be used leaves the one before in force.", counter, []string{"result"},
+		ofTLS(func(t *TLSStats, emit emit) {
+			emit(float64(t.Loads), "done")
+			emit(float64(t.FailedReloads), "failed")
+		})},
+	{"hub_tls_certificate_expiry_timestamp_seconds", "When the certificate in force ends.", gauge, nil,
+		ofTLS(func(t *TLSStats, emit emit) { emit(float64(t.NotAfter.Unix())) })},
 	{"hub_ready", "1 while new connections are welcome.", gauge, nil, flag(func(n *snapshot) bool { return n.ready })},
 
 	{"hub_event_streams", "Readers of GET /v1/events and /v1/stats.", gauge, nil, one(func(n *snapshot) int64 { return n.streams })},
@@ -139,6 +157,15 @@ func logLines(n *snapshot, emit emit) {
 	if n.log != nil {
 		emit(float64(n.log.Dropped), "buffer")
 		emit(float64(n.log.Failed), "error")
+	}
+}
+
+// ofTLS is a metric that there is only with TLS.
+func ofTLS(each func(*TLSStats, emit)) func(*snapshot, emit) {
+	return func(n *snapshot, emit emit) {
+		if n.loop != nil && n.loop.TLS != nil {
+			each(n.loop.TLS, emit)
+		}
 	}
 }
 

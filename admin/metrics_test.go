@@ -20,7 +20,9 @@ func TestMetricsSayWhatHappened(t *testing.T) {
 		Version: "v1.2.3",
 		Loop: Loop{
 			Ready: func() bool { return false },
-			Stats: func() LoopStats { return LoopStats{5, map[string]uint64{"origin": 2, "max_spokes": 0}} },
+			Stats: func() LoopStats {
+				return LoopStats{Connections: 5, Refused: map[string]uint64{"origin": 2, "max_spokes": 0}}
+			},
 		},
 		Limits: Limits{
 			Bytes: map[string]int64{"max_message": 65536, "spoke_buffer": 7}, Times: map[string]time.Duration{"ping": 1500 * time.Millisecond},

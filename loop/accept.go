@@ -73,7 +73,7 @@ func outOfResources(err error) bool {
 // the engine knows of the connection, which then has nothing to say about it. The error is about
 // resources; the connection has then been closed.
 func (s *Server) admit(fd int, from netip.AddrPort, buf []byte) error {
-	c, total := s.enter(from)
+	c, total := s.enter(from, s.config.TLS != nil)
 	if total > s.config.MaxSpokes+headroom {
 		s.conns.remove(c)
 		s.refusals.add(RefusedFull)

@@ -226,7 +226,7 @@ func TestAnswerAndWelcomeComeInOnePiece(t *testing.T) {
 	p := dialPeer(t, address, from{})
 	p.write([]byte(request("/ws")))
 	all := make([]byte, 4096)
-	n, err := p.tcp.Read(all)
+	n, err := p.conn.Read(all)
 	require.NoError(t, err)
 	h.Flush()
 	require.EqualValues(t, 1, h.Stats().Writes)

@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -32,6 +33,15 @@ type Config struct {
 	// wait, but not longer than the context of the request: Shutdown waits for it. Request.RemoteAddr is
 	// set. Nil lets everybody do everything.
 	Authenticate func(*http.Request) (fanout.Claims, error)
+
+	// TLS makes the connections that Serve accepts speak it, versions 1.2 and 1.3; nil for none. It needs
+	// certificates, or a callback that has them, and is copied. Without NextProtos it agrees upon http/1.1,
+	// and its records are as large as what is written (DynamicRecordSizingDisabled). Request.TLS is set for
+	// Authenticate.
+	TLS *tls.Config
+	// TLSHandshakes is how many TLS handshakes may be under way at the same time; 1024 by default. More
+	// stand in line.
+	TLSHandshakes int
 
 	// Pollers is how many goroutines read; a quarter of GOMAXPROCS, at least one, by default.
 	Pollers int
@@ -78,6 +88,7 @@ func (c *Config) Validate() error {
 		return errors.New("loop: Config.Hub is nil")
 	}
 	def(&c.Path, "/ws")
+	def(&c.TLSHandshakes, 1024)
 	def(&c.Pollers, max(1, runtime.GOMAXPROCS(0)/4))
 	def(&c.ReadBufferBytes, 64<<10)
 	def(&c.NotSentLowatBytes, 16<<10)
@@ -106,6 +117,17 @@ func (c *Config) Validate() error {
 	bad(c.MaxMessageBytes > 0, "largest message of %d bytes", c.MaxMessageBytes)
 	bad(c.MaxSpokes > 0, "at most %d spokes", c.MaxSpokes)
 	bad(c.MaxSpokesPerIP >= 0, "at most %d spokes per address", c.MaxSpokesPerIP)
+	bad(c.TLSHandshakes > 0, "at most %d TLS handshakes", c.TLSHandshakes)
+	if t := c.TLS; t != nil {
+		bad(len(t.Certificates) > 0 || t.GetCertificate != nil || t.GetConfigForClient != nil, "Config.TLS has no certificate")
+		bad(t.MinVersion == 0 || t.MinVersion >= tls.VersionTLS12, "Config.TLS allows %s, 1.2 is the oldest that is spoken", tls.VersionName(t.MinVersion))
+		c.TLS = t.Clone()
+		def(&c.TLS.MinVersion, tls.VersionTLS12)
+		c.TLS.DynamicRecordSizingDisabled = true
+		if len(t.NextProtos) == 0 {
+			c.TLS.NextProtos = []string{"http/1.1"}
+		}
+	}
 	for _, d := range []struct {
 		name string
 		d    time.Duration

@@ -61,6 +61,8 @@ const (
 	flagCompressed                // compression was negotiated; set before there is a spoke, if at all
 	flagAsking                    // Config.Authenticate has been asked; what arrives is kept until it answers
 	flagExpired                   // the spoke's time was up
+	flagTLS                       // it is a secureConn; set when it is made
+	flagShaking                   // a TLS handshake is under way, or in line
 	flagInRead                    // somebody is in the reading side; set only with HUB_VERIFY=1
 	flagInWrite                   // the same for the writing side
 )
@@ -102,8 +104,14 @@ func (c *conn) finish() {
 }
 
 // enter returns a new connection, entered into the registry, and how many there are with it.
-func (s *Server) enter(from netip.AddrPort) (c *conn, total int) {
-	c = &conn{server: s, began: s.now()}
+func (s *Server) enter(from netip.AddrPort, secure bool) (c *conn, total int) {
+	if secure {
+		c = &new(secureConn).conn
+		c.set(flagTLS)
+	} else {
+		c = new(conn)
+	}
+	c.server, c.began = s, s.now()
 	if from.Addr().IsValid() {
 		c.ip, c.port = from.Addr().As16(), from.Port()
 	}

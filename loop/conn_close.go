@@ -14,7 +14,7 @@ import (
 func (c *conn) sendClose(frame []byte, code codec.CloseCode, reason string) {
 	c.setCause(c.server.config.Hub.CauseOf(fanout.LocalSide, code, reason))
 	c.setDue(c.server.config.CloseTimeout)
-	kept, err := c.Write(frame)
+	kept, err := c.send(frame)
 	c.set(flagCloseSent)
 	if err != nil {
 		return // closed already
@@ -33,8 +33,10 @@ func (c *conn) sendClose(frame []byte, code codec.CloseCode, reason string) {
 func (c *conn) closeSent() {
 	switch {
 	case c.has(flagCloseReceived):
+		c.sayGoodbye()
 		c.hangUp()
 	case c.has(flagDeaf):
+		c.sayGoodbye()
 		shutdown(c.sock, unix.SHUT_WR)
 	}
 }

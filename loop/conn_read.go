@@ -56,7 +56,7 @@ func (c *conn) endRead() {
 	if was&flagGone != 0 {
 		c.finish()
 	}
-	if was&flagAsking != 0 { // the answer may be waiting for us
+	if was&(flagAsking|flagShaking) != 0 { // the answer, or the handshake, may be waiting for us
 		c.server.adopting.over()
 	}
 }
@@ -68,7 +68,11 @@ func (c *conn) onClosed(err error) {
 		reason = err.Error()
 	}
 	c.setCause(fanout.Cause{Side: fanout.PeerSide, Code: codec.CloseAbnormal, Reason: reason, Kind: fanout.KindGone})
-	if c.flags.Or(flagGone)&flagReading == 0 {
+	was := c.flags.Or(flagGone)
+	if was&flagShaking != 0 {
+		c.secure().interrupt()
+	}
+	if was&flagReading == 0 {
 		c.finish()
 	}
 }
@@ -81,6 +85,15 @@ func (c *conn) onBytes(b []byte) {
 		defer c.leaveSide(flagInRead)
 	}
 	c.lastRead.Store(uint32(c.server.now()))
+	if c.has(flagTLS) {
+		c.secure().onCiphertext(b)
+		return
+	}
+	c.onPlain(b)
+}
+
+// onPlain takes what the peer has sent, without TLS or out of it.
+func (c *conn) onPlain(b []byte) {
 	switch {
 	case c.has(flagDeaf):
 	case c.has(flagUpgraded):

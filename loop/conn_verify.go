@@ -17,6 +17,9 @@ func (c *conn) checkRead() {
 
 // checkWrite holds that the caller is the shard, or before the upgrade whoever reads.
 func (c *conn) checkWrite() {
+	if c.has(flagTLS) && c.has(flagShaking|flagCloseSent) {
+		return // the handshake's goroutine; or close_notify, by whoever finds that all else has left
+	}
 	if c.has(flagUpgraded) {
 		c.spoke.CheckWrite(c.inFlight.Load())
 		return

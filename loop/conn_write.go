@@ -49,7 +49,7 @@ func (c *conn) Close(code codec.CloseCode, reason string) {
 func (c *conn) reply(b []byte) {
 	c.set(flagDeaf)
 	c.setDue(c.server.config.CloseTimeout)
-	_, err := c.Write(b)
+	_, err := c.send(b)
 	c.set(flagCloseSent)
 	if err == nil && c.inFlight.Load() == 0 {
 		c.closeSent()

@@ -103,7 +103,7 @@ func TestEchoOfAPeerThatDoesNotReadIsBounded(t *testing.T) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	b := bytes.Repeat(whole(ws.OpBinary, make([]byte, message)), 16)
-	for err := error(nil); err == nil; _, err = p.tcp.Write(b) { // ends when its connection is closed
+	for err := error(nil); err == nil; _, err = p.conn.Write(b) { // ends when its connection is closed
 		st := h.Stats()
 		require.LessOrEqual(t, st.QueuedBytes, int64(limit))
 		require.LessOrEqual(t, st.PendingBytes, int64(4<<20))

@@ -282,7 +282,7 @@ func TestHandlerIsClosedWithTheServer(t *testing.T) {
 	late := dialPeer(t, ln.Addr().String(), from{})
 	accepted, err := ln.Accept()
 	require.NoError(t, err)
-	c, _ := s.enter(addrIn(""))
+	c, _ := s.enter(addrIn(""), false)
 	require.ErrorIs(t, s.handOver(c, accepted.(*net.TCPConn), []byte("hello"), nil, nil), net.ErrClosed)
 	rest, err := late.in.ReadString('x')
 	require.Error(t, err)

@@ -35,6 +35,11 @@ var upgradeHandshake = ws.HTTPUpgrader{
 
 // onHead collects the head of the HTTP request and answers it when it is complete.
 func (c *conn) onHead(b []byte) {
+	if c.head == nil && b[0] == recordHandshake && !c.has(flagTLS) {
+		c.server.warnOfTLS()
+		c.refuse(&refusal{http.StatusBadRequest, "this port does not speak TLS: use ws:// or http://", RefusedTLS})
+		return
+	}
 	if c.head != nil {
 		c.head.Write(b)
 		b = c.head.Bytes()
@@ -90,6 +95,10 @@ func (c *conn) onRequest(head, rest []byte) {
 	case refusal != nil:
 		c.refuse(refusal)
 	case c.server.config.Authenticate != nil:
+		if c.has(flagTLS) {
+			state := c.secure().tls.ConnectionState()
+			r.TLS = &state
+		}
 		c.authenticate(r, topics, rest)
 	default:
 		c.open(h, r, topics, rest)
@@ -199,13 +208,17 @@ func beyondLibrary(r *http.Request) (problem string) {
 // upgraded makes the connection a spoke and reads what the client has sent already. hello is the answer
 // to its handshake, if that has not been sent.
 func (c *conn) upgraded(hello []byte, topics []codec.Pattern, rest []byte) {
-	c.server.config.Hub.InitSpoke(&c.spoke, c)
+	if c.has(flagTLS) {
+		c.server.config.Hub.InitSpoke(&c.spoke, c.secure())
+	} else {
+		c.server.config.Hub.InitSpoke(&c.spoke, c)
+	}
 	c.set(flagSpoke)
 	if c.has(flagCompressed) {
 		c.spoke.TakeCompressed()
 	}
 	if err := c.spoke.AttachBehind(hello, topics...); err != nil {
-		if _, e := c.Write(hello); e != nil {
+		if _, e := c.send(hello); e != nil {
 			return // the peer is gone, onClosed follows
 		}
 		c.set(flagDeaf)
@@ -340,12 +353,13 @@ type noConn struct{ net.Conn }
 func (noConn) SetDeadline(time.Time) error { return nil }
 
 // Handler returns an http.Handler that upgrades a request and takes its connection over from the
-// net/http server, with whatever was read ahead. The connection must be TCP without TLS; routing,
-// and everything before the upgrade, is the caller's. Connections are counted per address as
+// net/http server, with whatever was read ahead. The connection must be TCP without TLS, otherwise
+// it is answered 501: what net/http has read of TLS cannot be taken from it, so TLS is for Serve and
+// Config.TLS. Routing, and everything before the upgrade, is the caller's. Connections are counted per address as
 // Request.RemoteAddr has it.
 func (s *Server) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, _ := s.enter(addrIn(r.RemoteAddr))
+		c, _ := s.enter(addrIn(r.RemoteAddr), false)
 		if refusal := s.takeOver(c, w, r); refusal != nil {
 			s.conns.remove(c)
 			s.refusals.add(refusal.why)
@@ -364,7 +378,7 @@ func addrIn(remote string) netip.AddrPort {
 	return netip.AddrPortFrom(addr, 0)
 }
 
-var refuseTLS = refusal{http.StatusNotImplemented, "connections with TLS cannot be taken over", RefusedBadRequest}
+var refuseTLS = refusal{http.StatusNotImplemented, "this server cannot take a connection with TLS over: let the hub have a port with TLS of its own (loop.Config.TLS, or hub serve --tls-cert), or end TLS in a proxy", RefusedBadRequest}
 
 // takeOver makes c of the connection that r came on. Once that is taken from the net/http server
 // there is no refusal any more, and c is no longer the caller's.

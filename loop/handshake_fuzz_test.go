@@ -69,8 +69,8 @@ var fuzzed atomic.Uint32
 func answerTo(t *testing.T, address string, head []byte, cut int) answered {
 	p := dialPeer(t, address, from{ip: fmt.Sprintf("127.0.1.%d", 1+fuzzed.Add(1)%250)})
 	defer p.vanish()
-	_, _ = p.tcp.Write(head[:cut]) // may fail: what is over the limit is answered before it is complete
-	_, _ = p.tcp.Write(head[cut:])
+	_, _ = p.conn.Write(head[:cut]) // may fail: what is over the limit is answered before it is complete
+	_, _ = p.conn.Write(head[cut:])
 	method, _, _ := strings.Cut(string(head), " ")
 	resp, err := http.ReadResponse(p.in, &http.Request{Method: method})
 	require.NoError(t, err)

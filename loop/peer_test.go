@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -24,9 +25,10 @@ import (
 
 // peer is a client at the level of bytes: it can be slow, rude and wrong.
 type peer struct {
-	t   testing.TB
-	tcp *net.TCPConn
-	in  *bufio.Reader
+	t    testing.TB
+	tcp  *net.TCPConn
+	conn net.Conn // the same, or TLS over it
+	in   *bufio.Reader
 }
 
 // from is where a peer connects from, and how much its kernel receives ahead; zero values leave it to
@@ -62,11 +64,19 @@ func dialPeer(t testing.TB, address string, f from) *peer {
 	t.Helper()
 	tcp, err := f.dial(address)
 	require.NoError(t, err)
+	if overTLS {
+		return newPeerOver(t, tcp, tls.Client(tcp, trusting(nil)))
+	}
 	return newPeer(t, tcp)
 }
 
 func newPeer(t testing.TB, tcp *net.TCPConn) *peer {
-	p := &peer{t: t, tcp: tcp, in: bufio.NewReader(tcp)}
+	return newPeerOver(t, tcp, tcp)
+}
+
+// newPeerOver returns a peer that speaks over conn, which is tcp or what is above it.
+func newPeerOver(t testing.TB, tcp *net.TCPConn, conn net.Conn) *peer {
+	p := &peer{t: t, tcp: tcp, conn: conn, in: bufio.NewReader(conn)}
 	t.Cleanup(func() { _ = tcp.Close() })
 	require.NoError(t, tcp.SetDeadline(time.Now().Add(3*patience)))
 	return p
@@ -120,7 +130,7 @@ func also(request string, lines ...string) string {
 
 func (p *peer) write(b []byte) {
 	p.t.Helper()
-	_, err := p.tcp.Write(b)
+	_, err := p.conn.Write(b)
 	require.NoError(p.t, err)
 }
 

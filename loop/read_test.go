@@ -189,7 +189,7 @@ func TestFloodDoesNotStarveTheOthersOnThePoller(t *testing.T) {
 		defer close(done)
 		b := bytes.Repeat(message("flood", ""), 10_000)
 		for {
-			if _, err := loud.tcp.Write(b); err != nil {
+			if _, err := loud.conn.Write(b); err != nil {
 				return
 			}
 		}

@@ -24,12 +24,16 @@ type Server struct {
 	conns    registry
 	adopting adoptions
 	askers   askers
+	shakers  shakers
 
 	// Any goroutine, atomically.
 	draining atomic.Bool
 	stopping atomic.Bool
 	received atomic.Uint64
 	refusals refusals
+
+	tlsFailures atomic.Uint64 // connections that broke TLS after the handshake
+	warnedAt    atomic.Int64  // when warnOfTLS last did, in seconds after began
 
 	mu sync.Mutex // a leaf
 	// +checklocks:mu
@@ -44,6 +48,7 @@ func New(c Config) (*Server, error) {
 	}
 	s := &Server{config: c, began: time.Now(), stopc: make(chan struct{}), sweptc: make(chan struct{})}
 	s.adopting.ended.L = &s.adopting.mu
+	s.shakers.limit = s.config.TLSHandshakes
 	s.askers.ending, s.askers.end = context.WithCancel(context.Background())
 	if c.MaxSpokesPerIP > 0 {
 		s.conns.perIP = make(map[netip.Addr]int)
@@ -192,6 +197,7 @@ func (s *Server) stop() {
 		})
 		s.askers.end()
 		s.engine.stop()
-		s.askers.running.Wait() // the pollers, who start them, have ended
+		s.shakers.running.Wait() // the pollers, who start them, have ended
+		s.askers.running.Wait()
 	})
 }

@@ -2,6 +2,7 @@ package loop
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -59,6 +60,9 @@ func newServer(t testing.TB, hc fanout.Config, lc Config) (*Server, *fanout.Hub)
 	}
 	if lc.Logger == nil {
 		lc.Logger = quiet
+	}
+	if overTLS && lc.TLS == nil {
+		lc.TLS = &tls.Config{Certificates: []tls.Certificate{certificate.TLS}}
 	}
 	h, err := fanout.New(hc)
 	require.NoError(t, err)

@@ -17,12 +17,13 @@ const (
 	RefusedUnauthenticated                      // by Config.Authenticate
 	RefusedForbidden                            // topics beyond the claims
 	RefusedAuth                                 // Config.Authenticate could not tell
+	RefusedTLS                                  // no TLS on a port with it, the other way round, or a handshake that failed
 	numRefusalReasons
 )
 
 var refusalReasonNames = [numRefusalReasons]string{
 	"bad_request", "origin", "max_spokes", "max_spokes_per_ip", "draining", "handshake_timeout", "descriptors",
-	"unauthenticated", "forbidden", "auth_unavailable",
+	"unauthenticated", "forbidden", "auth_unavailable", "tls",
 }
 
 func (r RefusalReason) String() string { return refusalReasonNames[r] }
@@ -37,14 +38,25 @@ type Stats struct {
 	Connections int // open, those not upgraded yet included
 	Received    uint64
 	Refused     map[RefusalReason]uint64
+	TLS         TLSStats
+}
+
+// TLSStats is about the connections that have TLS, all zero without Config.TLS.
+type TLSStats struct {
+	Handshakes uint64 // completed
+	Failed     uint64 // handshakes, those of peers that went away included
+	Broken     uint64 // connections that broke TLS after it
+	Running    int    // handshakes under way
+	InLine     int    // handshakes that wait for their turn
 }
 
 // Stats returns what the server has counted.
 func (s *Server) Stats() Stats {
 	st := Stats{
 		Connections: s.conns.len(), Received: s.received.Load(),
-		Refused: make(map[RefusalReason]uint64),
+		Refused: make(map[RefusalReason]uint64), TLS: s.shakers.stats(),
 	}
+	st.TLS.Broken = s.tlsFailures.Load()
 	for r := range numRefusalReasons {
 		st.Refused[r] = s.refusals[r].Load()
 	}

@@ -27,6 +27,8 @@ type config struct {
 	authJWKSRefresh        time.Duration
 	authIssuer             string
 	authAudience           string
+	tlsCert, tlsKey        string
+	tlsHandshakes          int
 	node                   string
 	shards, pollers        int
 	spokeBuffer            int64
@@ -68,8 +70,8 @@ func serveFlags(c *config) *flags {
 	host, _ := os.Hostname()
 	*c = config{
 		listen: ":8080", path: "/ws", admin: "127.0.0.1:8081", adminMaxBody: 8 << 20, node: host,
-		authJWKSRefresh: auth.DefaultRefresh,
-		shards:          runtime.GOMAXPROCS(0), pollers: max(1, runtime.GOMAXPROCS(0)/4),
+		authJWKSRefresh: auth.DefaultRefresh, tlsHandshakes: 1024,
+		shards: runtime.GOMAXPROCS(0), pollers: max(1, runtime.GOMAXPROCS(0)/4),
 		spokeBuffer: fanout.DefaultSpokeBytes, spokeLag: fanout.DefaultSpokeLag, totalBuffer: fanout.DefaultTotalBytes,
 		slow: fanout.Disconnect.String(), slowCloseCode: codec.CloseSlow, badEnvelopes: 16,
 		notSentLowat: 16 << 10, readBuffer: 64 << 10, maxMessage: 64 << 10,
@@ -91,6 +93,9 @@ func serveFlags(c *config) *flags {
 	add(f, &c.authJWKSRefresh, "auth-jwks-refresh", "how often the set is read again, beside for keys that are not in it", duration(time.Second, day), showDuration)
 	add(f, &c.authIssuer, "auth-issuer", "issuer (iss) that a token must name; any if empty", parseText, showText)
 	add(f, &c.authAudience, "auth-audience", "audience (aud) that a token must name; any if empty", parseText, showText)
+	add(f, &c.tlsCert, "tls-cert", "file with the certificate, and those between it and its authority, in PEM: spokes then speak TLS (wss://), 1.2 or 1.3", parseText, showText)
+	add(f, &c.tlsKey, "tls-key", "file with the key of the certificate, in PEM; both are read again when they change", parseText, showText)
+	add(f, &c.tlsHandshakes, "tls-handshakes", "TLS handshakes under way at the same time; more stand in line", number(1, 1<<20), strconv.Itoa)
 	add(f, &c.node, "node", "name of this hub, told to every spoke", parseNode, showText)
 	add(f, &c.shards, "shards", "goroutines that write, each for its part of the spokes", number(1, 256), strconv.Itoa)
 	add(f, &c.pollers, "pollers", "goroutines that read", number(1, 1024), strconv.Itoa)
@@ -107,7 +112,7 @@ func serveFlags(c *config) *flags {
 	add(f, &c.maxMessage, "max-message", "largest message that a spoke may send", size(1, 1<<30), showSize)
 	add(f, &c.maxSpokes, "max-spokes", "connections at the same time; 0 for as many as there are descriptors", number(0, 1<<24), strconv.Itoa)
 	add(f, &c.maxPerIP, "max-spokes-per-ip", "connections from one address; 0 for any number", number(0, 1<<24), strconv.Itoa)
-	add(f, &c.handshakeTimeout, "handshake-timeout", "time for the upgrade", duration(moment, day), showDuration)
+	add(f, &c.handshakeTimeout, "handshake-timeout", "time for the upgrade, and for the TLS handshake before it", duration(moment, day), showDuration)
 	add(f, &c.ping, "ping", "silence after which a spoke is pinged", duration(moment, day), showDuration)
 	add(f, &c.pongTimeout, "pong-timeout", "further silence after which it is closed", duration(moment, day), showDuration)
 	add(f, &c.closeTimeout, "close-timeout", "time for a closing handshake", duration(moment, day), showDuration)
@@ -152,6 +157,9 @@ func (c *config) check(f *flags) (warnings []string) {
 	}
 	if c.admin != "off" && c.adminToken == "" && !isLoopback(c.admin) {
 		f.problem("--admin: %s can be reached from elsewhere, which needs an --admin-token; or take a loopback address such as 127.0.0.1:8081", c.admin)
+	}
+	if err := c.checkTLS(); err != nil {
+		f.problem("%v", err)
 	}
 	if len(c.authKey) > 0 && c.authJWKS != "" {
 		f.problem("--auth-jwt-key and --auth-jwks: one of them")
@@ -214,7 +222,7 @@ func (c *config) loop(hub *fanout.Hub, logger *slog.Logger) loop.Config {
 		ReadBufferBytes: int(c.readBuffer), SendBufferBytes: int(c.sndbuf), NotSentLowatBytes: lowat,
 		MaxMessageBytes: int(c.maxMessage), MaxSpokes: c.maxSpokes, MaxSpokesPerIP: c.maxPerIP, Compress: c.compress,
 		HandshakeTimeout: c.handshakeTimeout, Ping: c.ping, PongTimeout: c.pongTimeout,
-		CloseTimeout: c.closeTimeout, DrainTimeout: c.drainTimeout, Logger: logger,
+		CloseTimeout: c.closeTimeout, DrainTimeout: c.drainTimeout, TLSHandshakes: c.tlsHandshakes, Logger: logger,
 	}
 }
 

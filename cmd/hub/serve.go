@@ -46,6 +46,10 @@ func runHub(ctx context.Context, c *config, logger *slog.Logger, started func(sp
 	if err != nil {
 		return err
 	}
+	pair, err := c.certificate(logger)
+	if err != nil {
+		return err
+	}
 	fc := c.fanout(logger)
 	if verifier != nil {
 		defer verifier.Close()
@@ -65,6 +69,10 @@ func runHub(ctx context.Context, c *config, logger *slog.Logger, started func(sp
 	if verifier != nil {
 		lc.Authenticate = verifier.Request
 	}
+	if pair != nil {
+		lc.TLS = pair.config()
+		defer pair.start(ctx)()
+	}
 	server, err := loop.New(lc)
 	if err != nil {
 		return err
@@ -81,7 +89,7 @@ func runHub(ctx context.Context, c *config, logger *slog.Logger, started func(sp
 	if err != nil {
 		return fmt.Errorf("--listen %s: %w", c.listen, cause(err))
 	}
-	operator, adminLn, err := c.startAdmin(hub, server, logger)
+	operator, adminLn, err := c.startAdmin(hub, server, pair, logger)
 	if err != nil {
 		_ = ln.Close()
 		return err
@@ -131,7 +139,7 @@ func cause(err error) error {
 }
 
 // startAdmin returns the operator's side and its listener, both nil if it is off.
-func (c *config) startAdmin(hub *fanout.Hub, server *loop.Server, logger *slog.Logger) (*admin.Server, net.Listener, error) {
+func (c *config) startAdmin(hub *fanout.Hub, server *loop.Server, pair *certificate, logger *slog.Logger) (*admin.Server, net.Listener, error) {
 	if c.admin == "off" {
 		return nil, nil, nil
 	}
@@ -139,7 +147,7 @@ func (c *config) startAdmin(hub *fanout.Hub, server *loop.Server, logger *slog.L
 	if err != nil {
 		return nil, nil, fmt.Errorf("--admin %s: %w", c.admin, cause(err))
 	}
-	operator, err := admin.New(c.adminConfig(hub, server, logger))
+	operator, err := admin.New(c.adminConfig(hub, server, pair, logger))
 	if err != nil {
 		_ = ln.Close()
 		return nil, nil, err
@@ -166,7 +174,7 @@ func (c *config) announce(logger *slog.Logger, ln, adminLn net.Listener, lc loop
 		adminAddress = "http://" + adminLn.Addr().String()
 	}
 	logger.Info("hub started",
-		slog.String("spokes", "ws://"+ln.Addr().String()+c.path), slog.String("admin", adminAddress),
+		slog.String("spokes", c.scheme()+"://"+ln.Addr().String()+c.path), slog.String("admin", adminAddress),
 		slog.Bool("tokens", len(c.authKey) > 0 || c.authJWKS != ""), slog.String("node", c.node), slog.String("version", versionText()), slog.String("go", runtime.Version()))
 	logger.Info("limits",
 		slog.Int("maxSpokes", lc.MaxSpokes), slog.Int("maxSpokesPerIP", lc.MaxSpokesPerIP),
@@ -177,7 +185,7 @@ func (c *config) announce(logger *slog.Logger, ln, adminLn net.Listener, lc loop
 		slog.Int("shards", c.shards), slog.Int("pollers", c.pollers))
 }
 
-func (c *config) adminConfig(hub *fanout.Hub, server *loop.Server, logger *slog.Logger) admin.Config {
+func (c *config) adminConfig(hub *fanout.Hub, server *loop.Server, pair *certificate, logger *slog.Logger) admin.Config {
 	lc := server.Config()
 	return admin.Config{
 		Hub: hub, Token: c.adminToken, Pprof: c.pprof, Version: versionText(),
@@ -190,7 +198,7 @@ func (c *config) adminConfig(hub *fanout.Hub, server *loop.Server, logger *slog.
 				for why, n := range st.Refused {
 					refused[why.String()] = n
 				}
-				return admin.LoopStats{Connections: st.Connections, Refused: refused}
+				return admin.LoopStats{Connections: st.Connections, Refused: refused, TLS: pair.stats(st.TLS)}
 			},
 		},
 		Limits: admin.Limits{
@@ -204,7 +212,7 @@ func (c *config) adminConfig(hub *fanout.Hub, server *loop.Server, logger *slog.
 				"close_timeout": lc.CloseTimeout, "drain_timeout": lc.DrainTimeout,
 			},
 			Counts: map[string]int{
-				"max_spokes": lc.MaxSpokes, "max_spokes_per_ip": lc.MaxSpokesPerIP,
+				"tls_handshakes": lc.TLSHandshakes, "max_spokes": lc.MaxSpokes, "max_spokes_per_ip": lc.MaxSpokesPerIP,
 				"bad_envelopes_per_minute": c.badEnvelopes, "descriptors": loop.DescriptorLimit(),
 			},
 		},

@@ -43,7 +43,7 @@ func startHubLogging(t *testing.T, logger *slog.Logger, args ...string) (spokes,
 	started := make(chan struct{})
 	go func() {
 		ended <- runHub(ctx, &c, logger, func(spokesAddr, adminAddr net.Addr) {
-			spokes, admin = "ws://"+spokesAddr.String()+"/ws", "http://"+adminAddr.String()
+			spokes, admin = c.scheme()+"://"+spokesAddr.String()+"/ws", "http://"+adminAddr.String()
 			close(started)
 		})
 	}()

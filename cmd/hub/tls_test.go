@@ -1,0 +1,118 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/alkdev/hub/internal/certs"
+)
+
+func newCertificate(t *testing.T, dir, subject string) (c *certs.Certificate, certFile, keyFile string) {
+	t.Helper()
+	c, err := certs.New(subject)
+	require.NoError(t, err)
+	certFile, keyFile, err = c.Write(dir)
+	require.NoError(t, err)
+	return c, certFile, keyFile
+}
+
+// subject returns the name in the certificate that a hub shows to who asks for at most a version of TLS.
+func subject(t *testing.T, spokes string, c *certs.Certificate, version uint16) (string, error) {
+	t.Helper()
+	address := strings.TrimSuffix(strings.TrimPrefix(spokes, "wss://"), "/ws")
+	conn, err := tls.Dial("tcp", address, &tls.Config{RootCAs: c.Pool, MinVersion: tls.VersionTLS10, MaxVersion: version})
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	return conn.ConnectionState().PeerCertificates[0].Subject.CommonName, nil
+}
+
+func TestTLSOldVersionsAreRefused(t *testing.T) {
+	c, certFile, keyFile := newCertificate(t, t.TempDir(), "first")
+	spokes, _, _ := startHub(t, "--tls-cert", certFile, "--tls-key", keyFile)
+	require.True(t, strings.HasPrefix(spokes, "wss://"))
+	for version, good := range map[uint16]bool{tls.VersionTLS10: false, tls.VersionTLS11: false, tls.VersionTLS12: true, tls.VersionTLS13: true} {
+		name, err := subject(t, spokes, c, version)
+		if good {
+			require.NoError(t, err, tls.VersionName(version))
+			require.Equal(t, "first", name)
+		} else {
+			require.ErrorContains(t, err, "protocol version", tls.VersionName(version))
+		}
+	}
+}
+
+// A certificate that has changed is used for those who come then. One that cannot be used leaves the one
+// before in force, and that is said.
+func TestTLSCertificateIsReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	first, certFile, keyFile := newCertificate(t, dir, "first")
+	var log syncBuffer
+	spokes, admin, _ := startHubLogging(t, slog.New(slog.NewTextHandler(&log, nil)), "--tls-cert", certFile, "--tls-key", keyFile)
+	shows := func(want *certs.Certificate) func() bool {
+		return func() bool {
+			name, err := subject(t, spokes, want, tls.VersionTLS13)
+			return err == nil && name == want.Subject
+		}
+	}
+	require.True(t, shows(first)())
+
+	require.NoError(t, os.WriteFile(certFile, []byte("no certificate"), 0o600))
+	require.Eventually(t, func() bool { return strings.Contains(log.String(), "cannot be used") }, 20*time.Second, 20*time.Millisecond)
+	require.True(t, shows(first)(), "the one before stays in force")
+	require.Contains(t, metrics(t, admin), "hub_tls_certificate_loads_total{result=\"failed\"} 1")
+
+	second, _, _ := newCertificate(t, dir, "the second")
+	require.Eventually(t, shows(second), 20*time.Second, 100*time.Millisecond)
+	page := metrics(t, admin)
+	require.Contains(t, page, "hub_tls_certificate_loads_total{result=\"done\"} 2")
+	require.Contains(t, page, "hub_tls_certificate_expiry_timestamp_seconds")
+	require.Contains(t, page, "hub_tls_handshakes_running")
+}
+
+func TestTLSFlagsBelongTogether(t *testing.T) {
+	_, err := parseServe(t, "--tls-cert=cert.pem")
+	require.ErrorContains(t, err, "--tls-cert and --tls-key: both or neither")
+	c, err := parseServe(t, "--tls-cert=no.pem", "--tls-key=no.key")
+	require.NoError(t, err)
+	require.ErrorContains(t, runHub(t.Context(), &c, slog.New(slog.DiscardHandler), nil), "--tls-cert no.pem, --tls-key no.key: open no.pem")
+}
+
+func metrics(t *testing.T, admin string) string {
+	t.Helper()
+	resp, err := http.Get(admin + "/metrics")
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return string(b)
+}
+
+// syncBuffer is a buffer that many may use at once.
+type syncBuffer struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buf.String()
+}

@@ -1,0 +1,185 @@
+package loop
+
+import (
+	"bytes"
+	"crypto/tls"
+	"net"
+	"sync"
+	"time"
+)
+
+// shakers are the goroutines in which handshakes run: one costs a signature, and with it a few hundred
+// microseconds that nobody else on a poller should have to wait, and tls.Conn keeps any error, so that its
+// Read has to wait for what has not arrived. There are at most Config.TLSHandshakes; who comes on top of
+// that stands in line, without a goroutine, until its turn or the end of Config.HandshakeTimeout.
+type shakers struct {
+	limit   int
+	running sync.WaitGroup
+
+	mu sync.Mutex // a leaf
+	// +checklocks:mu
+	busy int
+	// +checklocks:mu
+	line []*secureConn // first come, first served
+	// +checklocks:mu
+	done, failed uint64
+}
+
+// enter begins the handshake of c, or puts it in line.
+func (s *shakers) enter(c *secureConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.busy == s.limit {
+		s.line = append(s.line, c)
+		return
+	}
+	s.busy++
+	s.running.Go(func() { // ends when nobody is in line; stop waits for it
+		for c := c; c != nil; c = s.next() {
+			ok := c.shake()
+			s.count(ok)
+		}
+	})
+}
+
+// next returns who is first in line and still there, nil if nobody is.
+func (s *shakers) next() *secureConn {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.line) > 0 {
+		c := s.line[0]
+		s.line[0], s.line = nil, s.line[1:]
+		if !c.has(flagGone | flagCloseSent) {
+			return c
+		}
+	}
+	s.line = nil
+	s.busy--
+	return nil
+}
+
+func (s *shakers) count(ok bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if ok {
+		s.done++
+	} else {
+		s.failed++
+	}
+}
+
+// shaking is what a handshake needs beside the tls.Conn.
+type shaking struct {
+	arrived sync.Cond     // secureConn.mu: there is something in input, or gone is set
+	input   *bytes.Buffer // what tls.Conn has not read yet
+	gone    bool          // the socket is closed
+}
+
+// maxEarly bounds what may have arrived and not been read during the handshake: a flight of the peer's, with
+// its certificates, and the request behind it.
+const maxEarly = 64 << 10
+
+// collect keeps the beginning of the first record.
+func (c *secureConn) collect(b []byte) {
+	if c.head == nil {
+		c.head = bytes.NewBuffer(bytes.Clone(b))
+	}
+}
+
+// startHandshake makes a handshake of what has been collected. It has the reading side.
+func (c *secureConn) startHandshake() {
+	sh := &shaking{input: c.head}
+	c.head = nil
+	sh.arrived.L = &c.mu
+	c.mu.Lock()
+	c.shaking = sh
+	c.mu.Unlock()
+	c.tls = tls.Server((*transport)(c), c.server.config.TLS)
+	if c.flags.Or(flagShaking)&flagGone != 0 { // before, nobody would have told us
+		return
+	}
+	c.server.shakers.enter(c)
+}
+
+// arrive leaves b for the handshake.
+func (c *secureConn) arrive(b []byte) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.shaking.input.Len()+len(b) > maxEarly {
+		c.shaking.gone = true
+		c.hangUp()
+	} else {
+		c.shaking.input.Write(b)
+	}
+	c.shaking.arrived.Signal()
+}
+
+// interrupt ends the handshake, if there is one, for the socket is closed.
+func (c *secureConn) interrupt() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.shaking != nil {
+		c.shaking.gone = true
+		c.shaking.arrived.Signal()
+	}
+}
+
+// await reads what has arrived during the handshake. What has been sealed so far is a flight, which goes
+// out before the peer's is waited for.
+func (c *secureConn) await(b []byte) (n int, err error) {
+	if _, err := c.flush(); err != nil {
+		return 0, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for c.shaking.input.Len() == 0 && !c.shaking.gone {
+		c.shaking.arrived.Wait()
+	}
+	if c.shaking.gone {
+		return 0, net.ErrClosed
+	}
+	return c.shaking.input.Read(b)
+}
+
+// shake does the handshake, in a goroutine of shakers, and goes on with what came behind it. It reports
+// whether it was successful.
+func (c *secureConn) shake() bool {
+	err := c.tls.Handshake()
+	if !c.beginRead() {
+		return false
+	}
+	if err == nil {
+		_, err = c.flush() // what is left of our flight
+	}
+	c.mu.Lock()
+	rest := c.shaking.input.Bytes()
+	c.shaking = nil
+	c.mu.Unlock()
+	c.flags.And(^uint32(flagShaking))
+	switch {
+	case c.has(flagCloseSent): // it took too long
+	case err != nil:
+		c.giveUpTLS(tlsProblem(err))
+	default:
+		c.read(rest)
+	}
+	c.endRead()
+	c.server.adopting.over()
+	return err == nil
+}
+
+// stats returns what has been counted.
+func (s *shakers) stats() TLSStats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return TLSStats{Handshakes: s.done, Failed: s.failed, Running: s.busy, InLine: len(s.line)}
+}
+
+// warnOfTLS logs that somebody speaks TLS to a port without it, at most once a minute: a client that is
+// set up wrongly comes again and again.
+func (s *Server) warnOfTLS() {
+	now, last := int64(time.Since(s.began)/time.Second)+60, s.warnedAt.Load()
+	if now-last >= 60 && s.warnedAt.CompareAndSwap(last, now) {
+		s.config.Logger.Warn("loop: a client speaks TLS to a port without it: it wants ws://, or the hub a certificate")
+	}
+}

@@ -1,0 +1,283 @@
+package loop
+
+import (
+	"bytes"
+	"crypto/tls"
+	"io"
+	"net"
+	"net/http"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/alkdev/hub/codec"
+	"github.com/alkdev/hub/fanout"
+	"github.com/alkdev/hub/internal/certs"
+	"github.com/alkdev/hub/internal/verify"
+)
+
+// overTLS makes servers and peers of a test speak TLS.
+var overTLS bool
+
+var certificate = func() *certs.Certificate {
+	c, err := certs.New("hub.example")
+	if err != nil {
+		panic(err)
+	}
+	return c
+}()
+
+// trusting makes c, or a new one, the configuration of a client that trusts the test's server.
+func trusting(c *tls.Config) *tls.Config {
+	if c == nil {
+		c = &tls.Config{}
+	}
+	c.RootCAs, c.ServerName = certificate.Pool, "hub.example"
+	if c.CurvePreferences == nil {
+		c.CurvePreferences = []tls.CurveID{tls.X25519} // the hybrid ones are slow under the race detector
+	}
+	return c
+}
+
+// secured returns a configuration with the test's certificate.
+func secured() *tls.Config { return &tls.Config{Certificates: []tls.Certificate{certificate.TLS}} }
+
+// dialSecure returns a peer that has done its TLS handshake.
+func dialSecure(t testing.TB, address string, f from, c *tls.Config) (*peer, *tls.Conn) {
+	t.Helper()
+	tcp, err := f.dial(address)
+	require.NoError(t, err)
+	conn := tls.Client(tcp, trusting(c))
+	p := newPeerOver(t, tcp, conn)
+	require.NoError(t, conn.Handshake())
+	return p, conn
+}
+
+// welcomed makes a peer a spoke.
+func welcomed(t testing.TB, p *peer) {
+	t.Helper()
+	p.write([]byte(request("/ws")))
+	p.upgraded()
+	require.Equal(t, codec.TypeWelcome, p.event().Type)
+}
+
+// The tests of the protocol and of backpressure hold over TLS as well.
+func TestOverTLS(t *testing.T) {
+	overTLS = true
+	defer func() { overTLS = false }()
+	for name, test := range map[string]func(*testing.T){
+		"RFC6455Section74CloseCodes":                            TestRFC6455Section74CloseCodes,
+		"RFC6455Section551CloseFrames":                          TestRFC6455Section551CloseFrames,
+		"RFC6455Section7ClosingHandshakeOfTheClient":            TestRFC6455Section7ClosingHandshakeOfTheClient,
+		"RFC6455Section7ClosingHandshakeOfTheServer":            TestRFC6455Section7ClosingHandshakeOfTheServer,
+		"RFC6455Section4Handshake":                              TestRFC6455Section4Handshake,
+		"RFC6455Section5Framing":                                TestRFC6455Section5Framing,
+		"RFC6455Section52EveryLengthForm":                       TestRFC6455Section52EveryLengthForm,
+		"RFC6455Section54FragmentsWithPingsBetween":             TestRFC6455Section54FragmentsWithPingsBetween,
+		"RFC7692Receiving":                                      TestRFC7692Receiving,
+		"RFC7692Sending":                                        TestRFC7692Sending,
+		"CloseIsEchoedAndNamesThePeer":                          TestCloseIsEchoedAndNamesThePeer,
+		"CloseByTheHubWaitsForTheAnswer":                        TestCloseByTheHubWaitsForTheAnswer,
+		"PeerThatDoesNotAnswerTheCloseFrameIsCutOff":            TestPeerThatDoesNotAnswerTheCloseFrameIsCutOff,
+		"PeerThatViolatesAfterOurCloseFrameIsCutOff":            TestPeerThatViolatesAfterOurCloseFrameIsCutOff,
+		"ConnectionThatEndsWithoutACloseFrameIsGone":            TestConnectionThatEndsWithoutACloseFrameIsGone,
+		"EverythingSentBeforeHangingUpReachesTheListenersFirst": TestEverythingSentBeforeHangingUpReachesTheListenersFirst,
+		"SlowReaderIsToldSoHoweverLateItReads":                  TestSlowReaderIsToldSoHoweverLateItReads,
+		"OrderlyCloseOfAStalledSpokeEndsWithACloseFrame":        TestOrderlyCloseOfAStalledSpokeEndsWithACloseFrame,
+		"ControlFramesOvertakeWhatIsQueued":                     TestControlFramesOvertakeWhatIsQueued,
+		"TooBigIsToldWhileThePeerStillSends":                    TestTooBigIsToldWhileThePeerStillSends,
+		"FloodDoesNotStarveTheOthersOnThePoller":                TestFloodDoesNotStarveTheOthersOnThePoller,
+		"StalledSpokeIsClosedByPingTimeout":                     TestStalledSpokeIsClosedByPingTimeout,
+		"ShutdownDoesNotWaitForHandshakes":                      TestShutdownDoesNotWaitForHandshakes,
+		"RefusalsSayWhy":                                        TestRefusalsSayWhy,
+		"HeadOf8KiBIsTaken":                                     TestHeadOf8KiBIsTaken,
+		"RefusalArrivesWholeWhileThePeerStillSends":             TestRefusalArrivesWholeWhileThePeerStillSends,
+		"HeadMayArriveAByteAtATime":                             TestHeadMayArriveAByteAtATime,
+		"FramesMayComeWithTheHead":                              TestFramesMayComeWithTheHead,
+		"ReadinessFailsWhileDraining":                           TestReadinessFailsWhileDraining,
+		"FullHubSays503WithRetryAfter":                          TestFullHubSays503WithRetryAfter,
+		"WhatComesWhileTheAnswerIsFoundIsKept":                  TestWhatComesWhileTheAnswerIsFoundIsKept,
+		"TooMuchBeforeTheAnswerIsRefused":                       TestTooMuchBeforeTheAnswerIsRefused,
+		"PeersThatGoWhileTheyAreAskedAbout":                     TestPeersThatGoWhileTheyAreAskedAbout,
+		"EchoSendsBackMessagesAndNothingElse":                   TestEchoSendsBackMessagesAndNothingElse,
+		"EchoOfAPeerThatDoesNotReadIsBounded":                   TestEchoOfAPeerThatDoesNotReadIsBounded,
+		"CompressedAndPlainMessagesReachTheListeners":           TestCompressedAndPlainMessagesReachTheListeners,
+		"ViolationsInCompressedMessagesCloseTheConnection":      TestViolationsInCompressedMessagesCloseTheConnection,
+		"SpokesPerAddressAreBounded":                            TestSpokesPerAddressAreBounded,
+	} {
+		t.Run(name, test)
+	}
+}
+
+// kinds are the ways in which records are protected.
+var kinds = map[string]*tls.Config{
+	"1.3":                    {MinVersion: tls.VersionTLS13},
+	"1.2 AES-128-GCM":        {MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256}},
+	"1.2 AES-256-GCM":        {MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384}},
+	"1.2 ChaCha20":           {MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256}},
+	"1.2 AES-CBC, tolerated": {MaxVersion: tls.VersionTLS12, CipherSuites: []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA}},
+}
+
+// Messages of all sizes go both ways, however small the pieces are in which they arrive.
+func TestTLSCarriesMessages(t *testing.T) {
+	const largest = 200_000
+	for name, c := range kinds {
+		for piece, size := range map[string]int{"whole": 0, "pieces of 1": 1, "pieces of 7": 7} {
+			t.Run(name+", "+piece, func(t *testing.T) {
+				_, h, address := startServer(t, fanout.Config{Shards: 1}, Config{TLS: secured(), MaxMessageBytes: 2 * largest})
+				got := listen(t, h)
+				tcp, err := from{}.dial(address)
+				require.NoError(t, err)
+				conn := tls.Client(&slicer{tcp, size}, trusting(c.Clone()))
+				p := newPeerOver(t, tcp, conn)
+				welcomed(t, p)
+				sizes := []int{0, 1, 200}
+				if size == 0 {
+					sizes = append(sizes, 20_000, largest)
+				}
+				for _, n := range sizes {
+					body := []byte(`"` + string(bytes.Repeat([]byte("x"), n)) + `"`)
+					p.write(text(`{"type":"up","id":"1","payload":` + string(body) + `}`))
+					require.EqualValues(t, body, receive(t, got, "the event arrives").Payload)
+					dispatch(t, h, codec.Envelope{Type: "down", ID: "1", Payload: body})
+					require.EqualValues(t, body, p.event().Payload)
+				}
+				p.write(closing(codec.CloseNormal, ""))
+				p.requireClose(codec.CloseNormal)
+				p.requireEnd() // with a close_notify: without, this is io.ErrUnexpectedEOF
+			})
+		}
+	}
+}
+
+// slicer writes in pieces of so many bytes, as packets of their own.
+type slicer struct {
+	*net.TCPConn
+	size int
+}
+
+func (s *slicer) Write(b []byte) (n int, err error) {
+	if s.size == 0 {
+		return s.TCPConn.Write(b)
+	}
+	for n < len(b) && err == nil {
+		_, err = s.TCPConn.Write(b[n:min(n+s.size, len(b))])
+		n += s.size
+	}
+	return min(n, len(b)), err
+}
+
+// A spoke with TLS has no goroutine.
+func TestTLSSpokesHaveNoGoroutines(t *testing.T) {
+	s, h, address := startServer(t, fanout.Config{}, Config{TLS: secured(), Ping: time.Hour})
+	before := runtime.NumGoroutine()
+	n := 1000
+	if verify.On { // with the race detector, mostly
+		n = 100
+	}
+	peers := make([]*peer, n)
+	for i := range peers {
+		peers[i], _ = dialSecure(t, address, from{}, nil)
+		welcomed(t, peers[i])
+	}
+	require.Equal(t, n, h.Stats().Spokes)
+	await(t, func() bool { return s.Stats().TLS.Running == 0 }, "no handshake is under way")
+	await(t, func() bool { return runtime.NumGoroutine() <= before+1 }, "the goroutines have ended")
+	require.EqualValues(t, n, s.Stats().TLS.Handshakes)
+	dispatch(t, h, codec.Envelope{Type: "tick", ID: "1"})
+	for _, p := range peers {
+		require.Equal(t, "tick", p.event().Type)
+		_ = p.conn.Close()
+	}
+}
+
+// Who speaks HTTP to a port with TLS, or TLS to one without, is told so, and counted.
+func TestTLSIsNotGuessed(t *testing.T) {
+	s, _, address := startServer(t, fanout.Config{}, Config{TLS: secured()})
+	p := dialPeer(t, address, from{})
+	p.write([]byte(request("/ws")))
+	resp, body := p.answer()
+	require.Equal(t, http.StatusBadRequest, resp.StatusCode)
+	require.Contains(t, body, "wss://")
+	require.EqualValues(t, 1, s.Stats().Refused[RefusedTLS])
+
+	p = dialPeer(t, address, from{})
+	p.write([]byte{0, 1, 2, 3})
+	p.requireEnd()
+	require.EqualValues(t, 2, s.Stats().Refused[RefusedTLS])
+
+	s, _, address = startServer(t, fanout.Config{}, Config{})
+	tcp, err := from{}.dial(address)
+	require.NoError(t, err)
+	defer tcp.Close()
+	err = tls.Client(tcp, trusting(nil)).Handshake()
+	require.ErrorContains(t, err, "does not look like a TLS handshake")
+	require.EqualValues(t, 1, s.Stats().Refused[RefusedTLS])
+}
+
+// A handshake that is never completed ends at the deadline, wherever it stops.
+func TestTLSHandshakesEndAtTheDeadline(t *testing.T) {
+	s, _, address := startServer(t, fanout.Config{}, Config{TLS: secured(), HandshakeTimeout: 200 * time.Millisecond})
+	hello := clientHello(t)
+	for name, first := range map[string][]byte{
+		"nothing": nil, "a header": hello[:5], "half a ClientHello": hello[:len(hello)/2], "a ClientHello": hello,
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := dialPeer(t, address, from{})
+			p.write(first)
+			_, err := io.Copy(io.Discard, p.tcp)
+			require.NoError(t, err)
+			await(t, func() bool { return s.Stats().TLS.Running == 0 }, "the handshake has ended")
+		})
+	}
+	require.EqualValues(t, 4, s.Stats().Refused[RefusedTimeout])
+}
+
+// clientHello returns the first flight of a client.
+func clientHello(t testing.TB) []byte {
+	near, far := net.Pipe()
+	defer near.Close()
+	go func() { _ = tls.Client(far, trusting(nil)).Handshake(); _ = far.Close() }()
+	buf := make([]byte, 16<<10)
+	n, err := near.Read(buf)
+	require.NoError(t, err)
+	return buf[:n]
+}
+
+// No more handshakes are under way than are allowed; the others stand in line without a goroutine, and
+// have their turn.
+func TestTLSHandshakesStandInLine(t *testing.T) {
+	const limit, stalled = 3, 20
+	s, _, address := startServer(t, fanout.Config{}, Config{TLS: secured(), TLSHandshakes: limit})
+	before := runtime.NumGoroutine()
+	hello := clientHello(t)
+	var peers []*peer
+	for range stalled {
+		p := dialPeer(t, address, from{})
+		p.write(hello)
+		peers = append(peers, p)
+	}
+	await(t, func() bool { return s.Stats().TLS.InLine == stalled-limit }, "those that have no turn stand in line")
+	require.Equal(t, limit, s.Stats().TLS.Running)
+	require.LessOrEqual(t, runtime.NumGoroutine(), before+limit)
+
+	late := make(chan *peer)
+	go func() {
+		tcp, err := from{}.dial(address)
+		if err != nil {
+			close(late)
+			return
+		}
+		conn := tls.Client(tcp, trusting(nil))
+		_ = conn.Handshake()
+		late <- newPeerOver(t, tcp, conn)
+	}()
+	await(t, func() bool { return s.Stats().TLS.InLine == stalled-limit+1 }, "so does one that means well")
+	for _, p := range peers {
+		p.vanish()
+	}
+	welcomed(t, receive(t, late, "it has its turn"))
+	await(t, func() bool { st := s.Stats().TLS; return st.Running+st.InLine == 0 }, "nobody is left")
+}
