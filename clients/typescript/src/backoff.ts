@@ -17,6 +17,10 @@ export class Backoff {
 
   /** A connection has lasted for so long. */
   lasted(ms: number): void {
-    if (ms >= this.maxMs) this.failures = this.#ceiling = 0;
+    if (ms >= this.maxMs) this.reset();
+  }
+
+  reset(): void {
+    this.failures = this.#ceiling = 0;
   }
 }

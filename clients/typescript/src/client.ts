@@ -20,6 +20,11 @@ const RETRY_RENEWAL_MS = 1000;
 const HANDED_OVER_BYTES = 64 * 1024;
 const POLL_MS = 20; // a WebSocket does not say when it has sent something
 
+/** Browsers, and workers in them, tell when there is a network again. */
+const { addEventListener: addGlobal, removeEventListener: removeGlobal } = globalThis as Partial<
+  Pick<typeof globalThis, 'addEventListener' | 'removeEventListener'>
+>;
+
 type Fields = Readonly<Record<string, unknown>>;
 
 /**
@@ -34,7 +39,7 @@ export class Client {
   readonly #backoff: Backoff;
   readonly #pause = new Timer(); // until the next attempt
   readonly #deadline = new Timer(); // of connecting, or of the answer to a ping
-  readonly #silence = new Timer();
+  readonly #silence = new Timer(); // until it is looked whether the hub was heard
   readonly #renewal = new Timer();
   readonly #poll = new Timer(); // while there is something in the socket
 
@@ -42,6 +47,7 @@ export class Client {
   #socket: WebSocketLike | undefined;
   #openedAt = 0; // 0 while it is not open
   #welcomed = false; // at any time
+  #heard = false; // since it was looked
   #unsent = 0; // bytes in the socket when last seen; afterwards not every WebSocket tells
   #drainMs: number | undefined; // to wait after this connection, as the hub said
   #flushing = false;
@@ -57,6 +63,7 @@ export class Client {
     const Constructor = options.WebSocket ?? (globalThis as { WebSocket?: WebSocketConstructor }).WebSocket;
     if (!Constructor) throw new TypeError('hub: there is no WebSocket here, the option WebSocket gives one');
     this.#Constructor = Constructor;
+    addGlobal?.('online', this.#online);
     queueMicrotask(() => {
       if (this.status.state !== 'closed') void this.#connect();
     });
@@ -107,7 +114,12 @@ export class Client {
     if (this.status.state === 'closed') return;
     this.#flush(Infinity);
     this.#leave();
-    this.#set({ state: 'closed', code: NORMAL, reason: '' });
+    this.#finish(NORMAL, '');
+  }
+
+  #finish(code: number, reason: string): void {
+    removeGlobal?.('online', this.#online);
+    this.#set({ state: 'closed', code, reason });
     if (this.#queue.length) this.#tell({ code: 'unsent', message: `closed, and ${this.#queue.length} events have not left` });
   }
 
@@ -116,6 +128,7 @@ export class Client {
     const current = (): boolean => connection === this.#connection;
     const { url, protocols = [], timeoutMs = 10_000 } = this.options;
     this.#drainMs = undefined;
+    this.#heard = false;
     this.#deadline.set(timeoutMs, () => this.#end(ABNORMAL, `no hub within ${timeoutMs} ms`));
     this.#set({ state: 'connecting', failures: this.#backoff.failures });
     let step = 'token';
@@ -152,21 +165,25 @@ export class Client {
     this.#openedAt = Date.now();
     this.subscriptions.reset();
     this.#flush();
-    this.#listen();
+    this.#watch();
   }
 
-  /** Waits for a while of silence, in which the hub is asked for a sign of life. */
-  #listen(): void {
+  /** Looks now and then whether the hub was heard, and asks for a sign of life if it was not. */
+  #watch(): void {
     const { pingMs = 30_000, timeoutMs = 10_000 } = this.options;
     this.#silence.set(pingMs, () => {
-      this.#write(control('__unsubscribe', PING_ID, { topics: [] }));
-      this.#deadline.set(timeoutMs, () => this.#end(ABNORMAL, 'the hub does not answer'));
+      if (!this.#heard && !this.#deadline.pending) {
+        this.#write(control('__unsubscribe', PING_ID, { topics: [] }));
+        this.#deadline.set(timeoutMs, () => this.#end(ABNORMAL, 'the hub does not answer'));
+      }
+      this.#heard = false;
+      this.#watch();
     });
   }
 
   #message(data: unknown): void {
-    this.#deadline.clear();
-    this.#listen();
+    if (!this.#heard) this.#deadline.clear();
+    this.#heard = true;
     let event: Partial<Envelope> | null;
     try {
       event = JSON.parse(typeof data === 'string' ? data : new TextDecoder().decode(data as ArrayBuffer)) as Partial<Envelope> | null;
@@ -217,8 +234,9 @@ export class Client {
   /** The hub has not taken what had the id. */
   #refused(id: string, code: string, message: string): void {
     const topics = this.subscriptions.refuse(id, message);
-    if (id === AUTH_ID && typeof this.options.token === 'function') this.#renewal.set(RETRY_RENEWAL_MS, () => this.renew());
-    if (!topics) this.#tell({ code, message, id });
+    const token = id === AUTH_ID;
+    if (token && typeof this.options.token === 'function') this.#renewal.set(RETRY_RENEWAL_MS, () => this.renew());
+    if (!topics) this.#tell(token ? { code, message } : { code, message, id });
     else if (topics.length) this.#tell({ code, message, topics });
     this.flush();
   }
@@ -246,6 +264,13 @@ export class Client {
     return true;
   }
 
+  /** There is a network again: what was waited for before does not count. A slot that a hub gave does. */
+  readonly #online = (): void => {
+    if (!this.#pause.pending || this.#drainMs !== undefined) return;
+    this.#backoff.reset();
+    this.#pause.set(this.#backoff.next(), () => void this.#connect());
+  };
+
   /** The connection is over, or could not be made. */
   #end(code: number, reason: string, error?: HubError): void {
     const opened = this.#openedAt;
@@ -255,7 +280,7 @@ export class Client {
     if (opened) this.#backoff.lasted(Date.now() - opened);
     const final = code === UNAUTHENTICATED && typeof this.options.token !== 'function';
     const retryInMs = this.#drainMs ?? this.#backoff.next();
-    if (final) this.#set({ state: 'closed', code, reason });
+    if (final) this.#finish(code, reason);
     else this.#set({ state: 'waiting', retryInMs, failures: this.#backoff.failures, code, reason });
     if (unsent) this.#tell({ code: 'unsent', message: `the connection ended, up to ${unsent} bytes may not have left` });
     if (final) this.#tell({ code: 'unauthenticated', message: reason });

@@ -33,7 +33,17 @@ export class Timer {
   /** Calls fn in ms, and whatever was to be called before not at all. */
   set(ms: number, fn: () => void): void {
     this.clear();
-    this.#id = setTimeout(fn, Math.min(Math.max(ms, 0), LONGEST_MS));
+    this.#id = setTimeout(
+      () => {
+        this.#id = undefined;
+        fn();
+      },
+      Math.min(Math.max(ms, 0), LONGEST_MS),
+    );
+  }
+
+  get pending(): boolean {
+    return this.#id !== undefined;
   }
 
   clear(): void {

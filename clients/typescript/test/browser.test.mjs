@@ -104,6 +104,27 @@ for (const place of ['page', 'worker']) {
       assert.deepEqual(error.topics, ['order:1']);
     });
 
+    test(`${place}: with the network the wait is over`, async (t) => {
+      const spoke = await open(t, place);
+      const first = await startHub(t, { flags: ['--origins', spoke.origin] });
+      await spoke.tell('connect', { url: first.url, backoffMinMs: 300_000 });
+      await spoke.state('open');
+      await spoke.tell('random', 0.9);
+      await first.end();
+      assert.equal((await spoke.state('waiting')).retryInMs, 270_000);
+      await spoke.tell('random', 0);
+      const hub = await startHub(t, { flags: ['--origins', spoke.origin], address: first.address });
+      const from = spoke.said.all.length;
+      if (place === 'worker') {
+        await spoke.tell('online'); // the browser's tools reach only pages
+      } else {
+        await spoke.page.context().setOffline(true);
+        await spoke.page.context().setOffline(false);
+      }
+      await spoke.state('open', from);
+      assert.equal((await hub.spokes()).length, 1);
+    });
+
     test(`${place}: what does not fit waits, what is lost is told`, async (t) => {
       const spoke = await open(t, place);
       const hub = await startHub(t, { flags: ['--origins', spoke.origin] });

@@ -129,6 +129,7 @@ test('with a token of one time its end (4001) is the end', async (t) => {
   const c = connect(t, hub.url, { token: token({ seconds: 2 }) });
   await c.state('open');
   assert.equal((await c.state('closed')).code, 4001);
+  assert.equal(c.target.status.state, 'closed');
   await c.error('unauthenticated');
   assert.equal(c.dispatch('late', '', 1), false);
 });

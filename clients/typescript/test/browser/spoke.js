@@ -21,6 +21,8 @@ export function spoke(say) {
     unlisten: (topic) => target.removeEventListener(topic, listener),
     dispatch: (detail) => target.dispatchEvent(new CustomEvent(`${detail.type}:${detail.id}`, { detail })),
     close: () => target.close(),
+    online: () => globalThis.dispatchEvent(new Event('online')),
+    random: (value) => (Math.random = () => value),
   };
   return ([name, argument]) => void commands[name](argument);
 }
