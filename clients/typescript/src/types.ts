@@ -74,7 +74,7 @@ export interface Gap {
 
 /**
  * What went wrong. Codes of the hub: `bad_envelope`, `bad_topic`, `too_many_topics`, `forbidden`, `unauthenticated`,
- * `unavailable`, `overloaded`, `too_large`. Of the client: `connect` (an attempt failed), `token` (the token function
+ * `unavailable`, `rate_limited`, `overloaded`, `too_large`. Of the client: `connect` (an attempt failed), `token` (the token function
  * did), `queue_full` and `closed` (an event was not taken), `unsent` (the connection ended before all had left),
  * `bad_message` (what came is no envelope).
  */

@@ -42,10 +42,13 @@ test('versions are exact, and the lock file names no registry', () => {
 });
 
 test('packed and installed in an empty project it works with createPubSub', { timeout: 120_000 }, async (t) => {
+  const readme = await readFile(join(root, 'README.md'), 'utf8');
+  assert.equal(/^```sh\n(.*?)^```/ms.exec(readme)[1], 'npm ci\nnpm pack\n', 'ci has come before this test, the rest is here');
   const folder = await mkdtemp(join(tmpdir(), 'hub-client-'));
   t.after(() => rm(folder, { recursive: true, force: true }));
   const packed = await run('npm', ['pack', '--json', '--ignore-scripts', '--pack-destination', folder], { cwd: root });
   const [pack] = Object.values(JSON.parse(packed.stdout));
+  assert.ok(readme.includes(`\`${pack.filename}\``), pack.filename);
   const files = pack.files.map((file) => file.path).sort();
   for (const file of ['README.md', 'dist/index.d.ts', 'dist/index.js', 'package.json']) assert.ok(files.includes(file), file);
   for (const file of files) assert.match(file, /^(README\.md|package\.json|dist\/[\w-]+(\.d\.ts|\.js))$/);
