@@ -80,6 +80,9 @@ func (s *Server) admit(fd int, from netip.AddrPort, buf []byte) error {
 		answerBlindly(fd)
 		return nil
 	}
+	if s.config.trusts(c.addr()) {
+		c.set(flagFirst)
+	}
 	n, _ := readNow(fd, buf[:min(len(buf), firstRead)]) // whatever is wrong, the poller will find it
 	err := s.adopt(c, fd, func() {
 		if n > 0 {

@@ -34,12 +34,12 @@ const maxAskers = 1024
 func (c *conn) authenticate(r *http.Request, topics []codec.Pattern, rest []byte) {
 	s := c.server
 	if len(rest) > maxHeadBytes {
-		c.refuse(&tooEarly)
+		c.refuse(tooEarly)
 		return
 	}
 	if s.askers.count.Add(1) > maxAskers {
 		s.askers.count.Add(-1)
-		c.refuse(&refusal{http.StatusServiceUnavailable, "too many are connecting at the moment", RefusedAuth})
+		c.refuse(newRefusal(http.StatusServiceUnavailable, "too many are connecting at the moment", RefusedAuth))
 		return
 	}
 	c.head = bytes.NewBuffer(bytes.Clone(rest))
@@ -79,13 +79,13 @@ func (c *conn) answered(r *http.Request, topics []codec.Pattern, claims fanout.C
 // has the answer to its handshake, so it is not much.
 func (c *conn) keep(b []byte) {
 	if c.head.Len()+len(b) > maxHeadBytes {
-		c.refuse(&tooEarly)
+		c.refuse(tooEarly)
 		return
 	}
 	c.head.Write(b)
 }
 
-var tooEarly = refusal{http.StatusBadRequest, "too much came before the handshake was answered", RefusedBadRequest}
+var tooEarly = newRefusal(http.StatusBadRequest, "too much came before the handshake was answered", RefusedBadRequest)
 
 // ask runs Config.Authenticate, and holds the topics against its answer. A panic in it ends this
 // handshake alone.
@@ -93,7 +93,7 @@ func (s *Server) ask(r *http.Request, topics []codec.Pattern) (claims fanout.Cla
 	defer func() {
 		if v := recover(); v != nil {
 			s.config.Logger.Error("loop: panic in Authenticate", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
-			no = &refusal{http.StatusInternalServerError, "an internal error, the hub's log says more", RefusedAuth}
+			no = newRefusal(http.StatusInternalServerError, "an internal error, the hub's log says more", RefusedAuth)
 		}
 	}()
 	ctx, cancel := context.WithTimeout(r.Context(), s.config.HandshakeTimeout)
@@ -101,12 +101,12 @@ func (s *Server) ask(r *http.Request, topics []codec.Pattern) (claims fanout.Cla
 	claims, err := s.config.Authenticate(r.WithContext(ctx))
 	switch {
 	case errors.Is(err, fanout.ErrAuthUnavailable):
-		return claims, &refusal{http.StatusServiceUnavailable, codec.Problem(err), RefusedAuth}
+		return claims, newRefusal(http.StatusServiceUnavailable, codec.Problem(err), RefusedAuth)
 	case err != nil:
-		return claims, &refusal{http.StatusUnauthorized, codec.Problem(err), RefusedUnauthenticated}
+		return claims, newRefusal(http.StatusUnauthorized, codec.Problem(err), RefusedUnauthenticated)
 	}
 	if err := claims.Allow(topics...); err != nil {
-		return claims, &refusal{http.StatusForbidden, codec.Problem(err), RefusedForbidden}
+		return claims, newRefusal(http.StatusForbidden, codec.Problem(err), RefusedForbidden)
 	}
 	return claims, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"path"
 	"runtime"
 	"strings"
@@ -59,8 +60,18 @@ type Config struct {
 
 	// MaxSpokes bounds the connections; by default what the descriptor limit allows.
 	MaxSpokes int
-	// MaxSpokesPerIP bounds those from one address; 0 sets no limit.
+	// MaxSpokesPerIP bounds those from one address, as which the /64 of an IPv6 address counts; 0 sets
+	// no limit.
 	MaxSpokesPerIP int
+
+	// ConnectRate bounds the handshakes that are let in, in a second, and as many may come at once;
+	// ConnectRatePerIP bounds those from one address, of which ConnectBurstPerIP may come at once, 64
+	// by default. A rate of 0 sets no limit.
+	ConnectRate, ConnectRatePerIP, ConnectBurstPerIP int
+
+	// TrustedProxies are the addresses of proxies in front, which are believed for whom they connect, by
+	// a PROXY header (version 1 or 2) or X-Forwarded-For.
+	TrustedProxies []netip.Prefix
 
 	// HandshakeTimeout is how long the upgrade may take; 5 s by default.
 	HandshakeTimeout time.Duration
@@ -79,6 +90,9 @@ type Config struct {
 // second descriptor that Handler needs for a moment.
 const ReservedDescriptors = 64
 
+// MaxConnectRate bounds Config.ConnectRate and its like.
+const MaxConnectRate = 1_000_000
+
 // maxHeadBytes bounds the head of an HTTP request.
 const maxHeadBytes = 8 << 10
 
@@ -93,6 +107,7 @@ func (c *Config) Validate() error {
 	def(&c.ReadBufferBytes, 64<<10)
 	def(&c.NotSentLowatBytes, 16<<10)
 	def(&c.MaxMessageBytes, 64<<10)
+	def(&c.ConnectBurstPerIP, 64)
 	def(&c.HandshakeTimeout, 5*time.Second)
 	def(&c.Ping, 25*time.Second)
 	def(&c.PongTimeout, 10*time.Second)
@@ -117,6 +132,9 @@ func (c *Config) Validate() error {
 	bad(c.MaxMessageBytes > 0, "largest message of %d bytes", c.MaxMessageBytes)
 	bad(c.MaxSpokes > 0, "at most %d spokes", c.MaxSpokes)
 	bad(c.MaxSpokesPerIP >= 0, "at most %d spokes per address", c.MaxSpokesPerIP)
+	for _, rate := range []int{c.ConnectRate, c.ConnectRatePerIP, c.ConnectBurstPerIP - 1} {
+		bad(rate >= 0 && rate <= MaxConnectRate, "connect rates of %d, %d and %d at once, at most %d", c.ConnectRate, c.ConnectRatePerIP, c.ConnectBurstPerIP, MaxConnectRate)
+	}
 	bad(c.TLSHandshakes > 0, "at most %d TLS handshakes", c.TLSHandshakes)
 	if t := c.TLS; t != nil {
 		bad(len(t.Certificates) > 0 || t.GetCertificate != nil || t.GetConfigForClient != nil, "Config.TLS has no certificate")
@@ -136,6 +154,9 @@ func (c *Config) Validate() error {
 		{"close timeout", c.CloseTimeout}, {"drain timeout", c.DrainTimeout},
 	} {
 		bad(d.d > 0 && d.d <= 24*time.Hour, "%s of %v, it must be more than 0 and at most 24h", d.name, d.d)
+	}
+	for _, p := range c.TrustedProxies {
+		bad(p.IsValid() && !p.Addr().Is4In6(), "trusted proxy %v, an IPv4 address looks like 192.0.2.1", p)
 	}
 	for _, o := range c.Origins {
 		if err := CheckOrigin(o); err != nil {

@@ -24,7 +24,7 @@ type conn struct {
 
 	// Set before the socket is added, read-only afterwards.
 	server *Server
-	ip     [16]byte // of the peer, zero if unknown
+	ip     [16]byte // of the peer, zero if unknown; see believe
 	port   uint16
 	dear   uint8 // the reading side's: by how much portions are halved, see price
 	began  stamp
@@ -63,6 +63,8 @@ const (
 	flagExpired                   // the spoke's time was up
 	flagTLS                       // it is a secureConn; set when it is made
 	flagShaking                   // a TLS handshake is under way, or in line
+	flagFirst                     // from a trusted proxy, and its first bytes have not been looked at
+	flagCounted                   // among those from its address; guarded by the registry's mutex
 	flagInRead                    // somebody is in the reading side; set only with HUB_VERIFY=1
 	flagInWrite                   // the same for the writing side
 )
@@ -116,14 +118,22 @@ func (s *Server) enter(from netip.AddrPort, secure bool) (c *conn, total int) {
 		c.ip, c.port = from.Addr().As16(), from.Port()
 	}
 	c.due.Store(uint32(c.began.after(s.config.HandshakeTimeout)))
-	total, fromIP := s.conns.add(c)
+	total = s.conns.add(c)
 	if total > s.config.MaxSpokes {
 		c.set(flagFull)
 	}
-	if s.config.MaxSpokesPerIP > 0 && fromIP > s.config.MaxSpokesPerIP {
-		c.set(flagFullForIP)
+	if !s.config.trusts(c.addr()) {
+		s.countForIP(c)
 	}
 	return c, total
+}
+
+// countForIP counts c among those from its address, if that is to be and has not been done. For those
+// from a trusted proxy the moment is when it is known whose address that is.
+func (s *Server) countForIP(c *conn) {
+	if s.config.MaxSpokesPerIP > 0 && s.conns.countForIP(c) > s.config.MaxSpokesPerIP {
+		c.set(flagFullForIP)
+	}
 }
 
 // registry holds every connection, for the sweep, for the limits and for draining.
@@ -132,20 +142,30 @@ type registry struct {
 	// +checklocks:mu
 	list []*conn
 	// +checklocks:mu
-	perIP map[netip.Addr]int // nil while addresses are not counted
+	perIP map[addressKey]int // nil while addresses are not counted
 }
 
-// add enters c and returns how many connections there are, and how many from its address.
-func (r *registry) add(c *conn) (total, fromIP int) {
+// add enters c and returns how many connections there are.
+func (r *registry) add(c *conn) (total int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	c.position = int32(len(r.list))
 	r.list = append(r.list, c)
-	if addr := c.addr(); r.perIP != nil && addr.IsValid() {
-		r.perIP[addr]++
-		fromIP = r.perIP[addr]
+	return len(r.list)
+}
+
+// countForIP returns how many connections there are from the address of c, with it; 0 if it has been counted
+// before, or has none.
+func (r *registry) countForIP(c *conn) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	addr := c.addr()
+	if !addr.IsValid() || !c.set(flagCounted) {
+		return 0
 	}
-	return len(r.list), fromIP
+	key := keyOf(addr)
+	r.perIP[key]++
+	return r.perIP[key]
 }
 
 func (r *registry) remove(c *conn) {
@@ -159,9 +179,10 @@ func (r *registry) remove(c *conn) {
 	r.list[c.position], moved.position = moved, c.position
 	r.list[last] = nil
 	r.list = r.list[:last]
-	if addr := c.addr(); r.perIP != nil && addr.IsValid() {
-		if r.perIP[addr]--; r.perIP[addr] == 0 {
-			delete(r.perIP, addr)
+	if c.has(flagCounted) {
+		key := keyOf(c.addr())
+		if r.perIP[key]--; r.perIP[key] == 0 {
+			delete(r.perIP, key)
 		}
 	}
 }

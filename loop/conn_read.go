@@ -85,11 +85,18 @@ func (c *conn) onBytes(b []byte) {
 		defer c.leaveSide(flagInRead)
 	}
 	c.lastRead.Store(uint32(c.server.now()))
-	if c.has(flagTLS) {
+	c.take(b)
+}
+
+func (c *conn) take(b []byte) {
+	switch f := c.flags.Load(); {
+	case f&flagFirst != 0: // before TLS, for the proxy has no part in that
+		c.onProxyHeader(b)
+	case f&flagTLS != 0:
 		c.secure().onCiphertext(b)
-		return
+	default:
+		c.onPlain(b)
 	}
-	c.onPlain(b)
 }
 
 // onPlain takes what the peer has sent, without TLS or out of it.

@@ -233,11 +233,13 @@ func TestHandlerCountsPerAddressAsTheRequestHasIt(t *testing.T) {
 		})
 	}
 	s, _, ts := startHandler(t, fanout.Config{}, Config{MaxSpokesPerIP: 5}, behindProxy)
-	for _, ip := range []string{"192.0.2.1", "192.0.2.2:80", "[2001:db8::1]:80", "2001:db8::2"} {
+	for _, ip := range []string{"192.0.2.1", "192.0.2.2:80", "[2001:db8::1]:80", "2001:db8:0:1::1"} {
 		_, statuses := dialMany(t, ts.URL+"/live?ip="+ip, 7)
 		require.Equal(t, map[int]int{101: 5, 503: 2}, statuses, ip)
 	}
-	_, statuses := dialMany(t, ts.URL+"/live?ip=nonsense", 7)
+	_, statuses := dialMany(t, ts.URL+"/live?ip=2001:db8::2", 1)
+	require.Equal(t, map[int]int{503: 1}, statuses, "of the same /64 as the third")
+	_, statuses = dialMany(t, ts.URL+"/live?ip=nonsense", 7)
 	require.Equal(t, map[int]int{101: 7}, statuses, "without an address nobody can be counted")
 	require.Equal(t, 27, s.Stats().Connections)
 }

@@ -12,6 +12,7 @@ import (
 	"net/netip"
 	"net/url"
 	"path"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -25,8 +26,8 @@ import (
 // Subprotocol is the one that the hub speaks, chosen if a client offers it. Clients need not.
 const Subprotocol = "hub.v1"
 
-// retryAfter is what those are told who come when the hub is full or drains, in seconds.
-const retryAfter = "5"
+// retryAfter is what those are told who come when the hub is full or drains.
+const retryAfter = 5 * time.Second
 
 // upgradeHandshake checks what RFC 6455 section 4.2.1 asks for, and writes the answer.
 var upgradeHandshake = ws.HTTPUpgrader{
@@ -37,7 +38,7 @@ var upgradeHandshake = ws.HTTPUpgrader{
 func (c *conn) onHead(b []byte) {
 	if c.head == nil && b[0] == recordHandshake && !c.has(flagTLS) {
 		c.server.warnOfTLS()
-		c.refuse(&refusal{http.StatusBadRequest, "this port does not speak TLS: use ws:// or http://", RefusedTLS})
+		c.refuse(newRefusal(http.StatusBadRequest, "this port does not speak TLS: use ws:// or http://", RefusedTLS))
 		return
 	}
 	if c.head != nil {
@@ -52,7 +53,7 @@ func (c *conn) onHead(b []byte) {
 		c.onRequest(head, rest)
 	case len(b) > maxHeadBytes || end >= 0:
 		c.head = nil
-		c.refuse(&refusal{http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the request head is larger than %d bytes", maxHeadBytes), RefusedBadRequest})
+		c.refuse(newRefusal(http.StatusRequestHeaderFieldsTooLarge, fmt.Sprintf("the request head is larger than %d bytes", maxHeadBytes), RefusedBadRequest))
 	case c.head == nil:
 		c.head = bytes.NewBuffer(bytes.Clone(b))
 	}
@@ -80,14 +81,17 @@ func (c *conn) onRequest(head, rest []byte) {
 	defer handshakers.Put(h)
 	r, err := h.read(head)
 	switch {
+	case err != nil && (bytes.HasPrefix(head, []byte(proxyV1)) || bytes.HasPrefix(head, []byte(proxyV2[:4]))):
+		c.refuse(newRefusal(http.StatusBadRequest, "a PROXY header, and this is not the address of a trusted proxy", RefusedBadRequest))
+		return
 	case err != nil:
-		c.refuse(&refusal{http.StatusBadRequest, malformed(err), RefusedBadRequest})
+		c.refuse(newRefusal(http.StatusBadRequest, malformed(err), RefusedBadRequest))
 		return
 	case r.URL.Path == "/readyz":
 		c.answerReady(r)
 		return
 	case r.URL.Path != c.server.config.Path:
-		c.refuse(&refusal{http.StatusNotFound, "WebSockets are at " + c.server.config.Path, RefusedBadRequest})
+		c.refuse(newRefusal(http.StatusNotFound, "WebSockets are at "+c.server.config.Path, RefusedBadRequest))
 		return
 	}
 	topics, refusal := c.examine(r)
@@ -148,7 +152,7 @@ func (h *handshaker) read(head []byte) (*http.Request, error) {
 // and notes what was negotiated.
 func (c *conn) shake(h *handshaker, r *http.Request) *refusal {
 	bad := func(problem string) *refusal {
-		return &refusal{http.StatusBadRequest, problem, RefusedBadRequest}
+		return newRefusal(http.StatusBadRequest, problem, RefusedBadRequest)
 	}
 	if r.Method == http.MethodGet {
 		if problem := beyondLibrary(r); problem != "" {
@@ -236,37 +240,49 @@ type refusal struct {
 	status  int
 	problem string
 	why     RefusalReason
+	wait    time.Duration // for Retry-After
+}
+
+func newRefusal(status int, problem string, why RefusalReason) *refusal {
+	return &refusal{status, problem, why, retryAfter}
 }
 
 // examine looks at everything but the handshake itself, and returns the topics asked for.
 func (c *conn) examine(r *http.Request) ([]codec.Pattern, *refusal) {
 	s := c.server
+	c.believeRequest(r.Header)
+	s.countForIP(c)
 	switch {
 	case r.Header.Get("Upgrade") == "" && r.Method == http.MethodGet:
-		return nil, &refusal{http.StatusUpgradeRequired, "this is a WebSocket endpoint", RefusedBadRequest}
+		return nil, newRefusal(http.StatusUpgradeRequired, "this is a WebSocket endpoint", RefusedBadRequest)
 	case s.draining.Load():
-		return nil, &refusal{http.StatusServiceUnavailable, "the hub is going away", RefusedDraining}
+		return nil, newRefusal(http.StatusServiceUnavailable, "the hub is going away", RefusedDraining)
 	case c.has(flagFull):
-		return nil, &refusal{http.StatusServiceUnavailable, "the hub is full", RefusedFull}
+		return nil, newRefusal(http.StatusServiceUnavailable, "the hub is full", RefusedFull)
 	case c.has(flagFullForIP):
-		return nil, &refusal{http.StatusServiceUnavailable, "too many connections from this address", RefusedFullForIP}
+		return nil, newRefusal(http.StatusServiceUnavailable, "too many connections from this address", RefusedFullForIP)
+	}
+	if refusal := c.throttled(); refusal != nil {
+		return nil, refusal
+	}
+	switch {
 	case !s.config.originAllowed(r):
-		return nil, &refusal{http.StatusForbidden, fmt.Sprintf("origin %q is not allowed", r.Header.Get("Origin")), RefusedOrigin}
+		return nil, newRefusal(http.StatusForbidden, fmt.Sprintf("origin %q is not allowed", r.Header.Get("Origin")), RefusedOrigin)
 	}
 	query, err := url.ParseQuery(r.URL.RawQuery)
 	if err != nil {
-		return nil, &refusal{http.StatusBadRequest, "malformed query", RefusedBadRequest}
+		return nil, newRefusal(http.StatusBadRequest, "malformed query", RefusedBadRequest)
 	}
 	var topics []codec.Pattern
 	for _, name := range query["topic"] {
 		p, err := codec.ParsePattern(name)
 		if err != nil {
-			return nil, &refusal{http.StatusBadRequest, codec.Problem(err), RefusedBadRequest}
+			return nil, newRefusal(http.StatusBadRequest, codec.Problem(err), RefusedBadRequest)
 		}
 		topics = append(topics, p)
 	}
 	if len(topics) > fanout.MaxTopics {
-		return nil, &refusal{http.StatusBadRequest, fmt.Sprintf("%d topics, a spoke has at most %d", len(topics), fanout.MaxTopics), RefusedBadRequest}
+		return nil, newRefusal(http.StatusBadRequest, fmt.Sprintf("%d topics, a spoke has at most %d", len(topics), fanout.MaxTopics), RefusedBadRequest)
 	}
 	return topics, nil
 }
@@ -297,8 +313,8 @@ func (r *refusal) header(set func(name, value string)) {
 	switch r.status {
 	case http.StatusUnauthorized:
 		set("WWW-Authenticate", `Bearer realm="hub"`) // RFC 6750 section 3
-	case http.StatusServiceUnavailable:
-		set("Retry-After", retryAfter)
+	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
+		set("Retry-After", strconv.Itoa(int((r.wait+time.Second-1)/time.Second)))
 	case http.StatusMethodNotAllowed:
 		set("Allow", http.MethodGet)
 	case http.StatusUpgradeRequired:
@@ -356,7 +372,7 @@ func (noConn) SetDeadline(time.Time) error { return nil }
 // net/http server, with whatever was read ahead. The connection must be TCP without TLS, otherwise
 // it is answered 501: what net/http has read of TLS cannot be taken from it, so TLS is for Serve and
 // Config.TLS. Routing, and everything before the upgrade, is the caller's. Connections are counted per address as
-// Request.RemoteAddr has it.
+// Request.RemoteAddr has it, or X-Forwarded-For if that is a trusted proxy's.
 func (s *Server) Handler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, _ := s.enter(addrIn(r.RemoteAddr), false)
@@ -378,14 +394,14 @@ func addrIn(remote string) netip.AddrPort {
 	return netip.AddrPortFrom(addr, 0)
 }
 
-var refuseTLS = refusal{http.StatusNotImplemented, "this server cannot take a connection with TLS over: let the hub have a port with TLS of its own (loop.Config.TLS, or hub serve --tls-cert), or end TLS in a proxy", RefusedBadRequest}
+var refuseTLS = newRefusal(http.StatusNotImplemented, "this server cannot take a connection with TLS over: let the hub have a port with TLS of its own (loop.Config.TLS, or hub serve --tls-cert), or end TLS in a proxy", RefusedBadRequest)
 
 // takeOver makes c of the connection that r came on. Once that is taken from the net/http server
 // there is no refusal any more, and c is no longer the caller's.
 func (s *Server) takeOver(c *conn, w http.ResponseWriter, r *http.Request) *refusal {
 	topics, refusal := c.examine(r)
 	if refusal == nil && r.TLS != nil {
-		refusal = &refuseTLS
+		refusal = refuseTLS
 	}
 	if refusal == nil && s.config.Authenticate != nil {
 		var claims fanout.Claims
@@ -424,7 +440,7 @@ func (s *Server) takeOver(c *conn, w http.ResponseWriter, r *http.Request) *refu
 }
 
 func cannotTakeOver(problem string) *refusal {
-	return &refusal{http.StatusNotImplemented, problem, RefusedBadRequest}
+	return newRefusal(http.StatusNotImplemented, problem, RefusedBadRequest)
 }
 
 // handOver makes a connection of package net a spoke. hello is the answer to its handshake. On an

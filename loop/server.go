@@ -2,7 +2,6 @@ package loop
 
 import (
 	"context"
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -20,6 +19,8 @@ type Server struct {
 	began  time.Time
 	stopc  chan struct{} // closed by stop
 	sweptc chan struct{} // closed by sweep
+
+	throttle *throttle // nil without a limit
 
 	conns    registry
 	adopting adoptions
@@ -50,8 +51,9 @@ func New(c Config) (*Server, error) {
 	s.adopting.ended.L = &s.adopting.mu
 	s.shakers.limit = s.config.TLSHandshakes
 	s.askers.ending, s.askers.end = context.WithCancel(context.Background())
+	s.throttle = newThrottle(&s.config)
 	if c.MaxSpokesPerIP > 0 {
-		s.conns.perIP = make(map[netip.Addr]int)
+		s.conns.perIP = make(map[addressKey]int)
 	}
 	var err error
 	if s.engine, err = startEngine(&s.config); err != nil {

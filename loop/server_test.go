@@ -102,6 +102,12 @@ func requireEmpty(t testing.TB, s *Server, h *fanout.Hub) {
 func startServer(t testing.TB, hc fanout.Config, lc Config) (*Server, *fanout.Hub, string) {
 	t.Helper()
 	s, h := newServer(t, hc, lc)
+	return s, h, serveOn(t, s)
+}
+
+// serveOn has s serve on a loopback port, and returns its address.
+func serveOn(t testing.TB, s *Server) (address string) {
+	t.Helper()
 	ln, err := Listen("127.0.0.1:0")
 	require.NoError(t, err)
 	served := make(chan error, 1)
@@ -112,7 +118,7 @@ func startServer(t testing.TB, hc fanout.Config, lc Config) (*Server, *fanout.Hu
 		_ = s.Shutdown(ctx)
 		require.NoError(t, receive(t, served, "Serve returns"))
 	})
-	return s, h, ln.Addr().String()
+	return ln.Addr().String()
 }
 
 // lives are the connections and disconnections of a hub's spokes.

@@ -18,12 +18,14 @@ const (
 	RefusedForbidden                            // topics beyond the claims
 	RefusedAuth                                 // Config.Authenticate could not tell
 	RefusedTLS                                  // no TLS on a port with it, the other way round, or a handshake that failed
+	RefusedRate                                 // Config.ConnectRate
+	RefusedRateForIP                            // Config.ConnectRatePerIP
 	numRefusalReasons
 )
 
 var refusalReasonNames = [numRefusalReasons]string{
 	"bad_request", "origin", "max_spokes", "max_spokes_per_ip", "draining", "handshake_timeout", "descriptors",
-	"unauthenticated", "forbidden", "auth_unavailable", "tls",
+	"unauthenticated", "forbidden", "auth_unavailable", "tls", "connect_rate", "connect_rate_per_ip",
 }
 
 func (r RefusalReason) String() string { return refusalReasonNames[r] }

@@ -104,7 +104,7 @@ func (c *secureConn) onFirst(b []byte) {
 // notTLS ends the connection of a peer that does not speak TLS. If it speaks HTTP it is told so.
 func (c *secureConn) notTLS(first byte) {
 	if looksLikeHTTP(first) {
-		c.refuse(&refusal{http.StatusBadRequest, "this port speaks TLS: use wss:// or https://", RefusedTLS})
+		c.refuse(newRefusal(http.StatusBadRequest, "this port speaks TLS: use wss:// or https://", RefusedTLS))
 		return
 	}
 	c.giveUpTLS("what came first is no TLS handshake")

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"runtime"
 	"strconv"
@@ -41,6 +42,10 @@ type config struct {
 	sndbuf, notSentLowat   int64
 	readBuffer, maxMessage int64
 	maxSpokes, maxPerIP    int
+	connectRate            int
+	connectRatePerIP       int
+	connectBurstPerIP      int
+	trustedProxies         []netip.Prefix
 	handshakeTimeout       time.Duration
 	ping, pongTimeout      time.Duration
 	closeTimeout           time.Duration
@@ -76,7 +81,7 @@ func serveFlags(c *config) *flags {
 		slow: fanout.Disconnect.String(), slowCloseCode: codec.CloseSlow, badEnvelopes: 16,
 		notSentLowat: 16 << 10, readBuffer: 64 << 10, maxMessage: 64 << 10,
 		handshakeTimeout: 5 * time.Second, ping: 25 * time.Second, pongTimeout: 10 * time.Second,
-		closeTimeout: 5 * time.Second, drainTimeout: 30 * time.Second,
+		closeTimeout: 5 * time.Second, drainTimeout: 30 * time.Second, connectBurstPerIP: 64,
 		compressMin: 512, compressLevel: 3, subscribe: "all", frames: "text", relay: "off", logFormat: "text", logBuffer: 1 << 20,
 	}
 	const day = 24 * time.Hour
@@ -111,7 +116,11 @@ func serveFlags(c *config) *flags {
 	add(f, &c.readBuffer, "read-buffer", "read buffer of a poller", size(1<<10, 1<<28), showSize)
 	add(f, &c.maxMessage, "max-message", "largest message that a spoke may send", size(1, 1<<30), showSize)
 	add(f, &c.maxSpokes, "max-spokes", "connections at the same time; 0 for as many as there are descriptors", number(0, 1<<24), strconv.Itoa)
-	add(f, &c.maxPerIP, "max-spokes-per-ip", "connections from one address; 0 for any number", number(0, 1<<24), strconv.Itoa)
+	add(f, &c.maxPerIP, "max-spokes-per-ip", "connections from one address, an IPv6 /64 being one; 0 for any number", number(0, 1<<24), strconv.Itoa)
+	add(f, &c.connectRate, "connect-rate", "handshakes let in a second, as many at once; others get 503; 0 for any number", number(0, loop.MaxConnectRate), strconv.Itoa)
+	add(f, &c.connectRatePerIP, "connect-rate-per-ip", "handshakes let in a second from one address, others get 429; 0 for any number", number(0, loop.MaxConnectRate), strconv.Itoa)
+	add(f, &c.connectBurstPerIP, "connect-burst-per-ip", "with --connect-rate-per-ip, how many may come at once", number(1, loop.MaxConnectRate), strconv.Itoa)
+	add(f, &c.trustedProxies, "trusted-proxies", "proxies that are believed whom they connect for, by a PROXY header or X-Forwarded-For: addresses and networks, as in 10.0.0.0/8,2001:db8::1", parsePrefixes, showPrefixes)
 	add(f, &c.handshakeTimeout, "handshake-timeout", "time for the upgrade, and for the TLS handshake before it", duration(moment, day), showDuration)
 	add(f, &c.ping, "ping", "silence after which a spoke is pinged", duration(moment, day), showDuration)
 	add(f, &c.pongTimeout, "pong-timeout", "further silence after which it is closed", duration(moment, day), showDuration)
@@ -221,6 +230,7 @@ func (c *config) loop(hub *fanout.Hub, logger *slog.Logger) loop.Config {
 		Hub: hub, Path: c.path, Origins: c.origins, Pollers: c.pollers,
 		ReadBufferBytes: int(c.readBuffer), SendBufferBytes: int(c.sndbuf), NotSentLowatBytes: lowat,
 		MaxMessageBytes: int(c.maxMessage), MaxSpokes: c.maxSpokes, MaxSpokesPerIP: c.maxPerIP, Compress: c.compress,
+		ConnectRate: c.connectRate, ConnectRatePerIP: c.connectRatePerIP, ConnectBurstPerIP: c.connectBurstPerIP, TrustedProxies: c.trustedProxies,
 		HandshakeTimeout: c.handshakeTimeout, Ping: c.ping, PongTimeout: c.pongTimeout,
 		CloseTimeout: c.closeTimeout, DrainTimeout: c.drainTimeout, TLSHandshakes: c.tlsHandshakes, Logger: logger,
 	}

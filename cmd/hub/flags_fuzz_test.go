@@ -20,6 +20,7 @@ func FuzzFlags(f *testing.F) {
 		"--origins=https://a.example,*", "--relay=others\n--max-message=1MiB", "--ping=1h\n--pong-timeout=10ms",
 		"--slow-close-code=4999", "--node=\xff", "--path=/readyz", "--log-level=warn+2", "--", "-", "--=", "---x", "--spoke-buffer=1e3",
 		"--max-spokes=+7\n--shards=0x1", "extra", "--help=no",
+		"--trusted-proxies=10.0.0.0/8,::1\n--connect-rate=5\n--connect-rate-per-ip=1\n--connect-burst-per-ip=2",
 	} {
 		f.Add(args)
 	}

@@ -43,6 +43,15 @@ func TestFlagsAreRead(t *testing.T) {
 	require.Equal(t, []string{"https://a.example", "https://b.example"}, c.origins)
 }
 
+func TestTrustedProxiesAreReadAndShown(t *testing.T) {
+	c, err := parseServe(t)
+	require.NoError(t, err)
+	require.Empty(t, c.loop(nil, nil).TrustedProxies, "nobody is believed by default")
+	c, err = parseServe(t, "--trusted-proxies", "10.1.2.3/8, 192.0.2.1,2001:db8::/32,::1,::ffff:192.0.2.2")
+	require.NoError(t, err)
+	require.Equal(t, "10.0.0.0/8,192.0.2.1,2001:db8::/32,::1,192.0.2.2", showPrefixes(c.loop(nil, nil).TrustedProxies))
+}
+
 func TestCompressionIsOffByDefault(t *testing.T) {
 	c, err := parseServe(t, "--compress-level=9")
 	require.NoError(t, err)
@@ -105,6 +114,12 @@ func TestMistakesNameWhatIsAllowed(t *testing.T) {
 		{"--origins=https://a.example,b.example", "\"b.example\" is not an origin"},
 		{"--origins=https://a.example/path", "is not an origin"},
 		{"--path=/readyz", "is not /readyz"},
+		{"--trusted-proxies=10.0.0.0/8,proxy.example", "\"proxy.example\" is neither an IP address nor a network"},
+		{"--trusted-proxies=10.0.0.0/33", "is neither"},
+		{"--trusted-proxies=::ffff:10.0.0.0/104", "is neither"},
+		{"--trusted-proxies=fe80::1%lo", "is neither"},
+		{"--connect-rate=-1", "is not a number from 0 to 1000000"},
+		{"--connect-burst-per-ip=0", "is not a number from 1"},
 		{"--compress-level=0", "is not a number from 1 to 9"},
 		{"--compress-min=-1", "is not a size from 0"},
 		{"--frames=jpeg", "is not one of text, binary"},

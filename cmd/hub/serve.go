@@ -178,6 +178,7 @@ func (c *config) announce(logger *slog.Logger, ln, adminLn net.Listener, lc loop
 		slog.Bool("tokens", len(c.authKey) > 0 || c.authJWKS != ""), slog.String("node", c.node), slog.String("version", versionText()), slog.String("go", runtime.Version()))
 	logger.Info("limits",
 		slog.Int("maxSpokes", lc.MaxSpokes), slog.Int("maxSpokesPerIP", lc.MaxSpokesPerIP),
+		slog.Int("connectRate", lc.ConnectRate), slog.Int("connectRatePerIP", lc.ConnectRatePerIP), slog.String("trustedProxies", showPrefixes(c.trustedProxies)),
 		slog.Int("descriptors", loop.DescriptorLimit()),
 		slog.String("spokeBuffer", showSize(c.spokeBuffer)), slog.Duration("spokeLag", c.spokeLag),
 		slog.String("totalBuffer", showSize(c.totalBuffer)), slog.String("slow", c.slow),
@@ -213,6 +214,7 @@ func (c *config) adminConfig(hub *fanout.Hub, server *loop.Server, pair *certifi
 			},
 			Counts: map[string]int{
 				"tls_handshakes": lc.TLSHandshakes, "max_spokes": lc.MaxSpokes, "max_spokes_per_ip": lc.MaxSpokesPerIP,
+				"connect_rate": lc.ConnectRate, "connect_rate_per_ip": lc.ConnectRatePerIP, "connect_burst_per_ip": lc.ConnectBurstPerIP,
 				"bad_envelopes_per_minute": c.badEnvelopes, "descriptors": loop.DescriptorLimit(),
 			},
 		},

@@ -159,6 +159,36 @@ func showAddresses(addresses []netip.Addr) string {
 	return showList(parts)
 }
 
+// parsePrefixes reads networks and single addresses with commas between them.
+func parsePrefixes(s string) ([]netip.Prefix, error) {
+	var prefixes []netip.Prefix
+	parts, _ := parseList(s)
+	for _, part := range parts {
+		p, err := netip.ParsePrefix(part)
+		if a, e := netip.ParseAddr(part); e == nil && a.Zone() == "" {
+			a = a.Unmap()
+			p, err = netip.PrefixFrom(a, a.BitLen()), nil
+		}
+		if err != nil || p.Addr().Is4In6() {
+			return nil, fmt.Errorf("%q is neither an IP address nor a network, they look like 192.0.2.1, 10.0.0.0/8 or 2001:db8::/32", part)
+		}
+		prefixes = append(prefixes, p.Masked())
+	}
+	return prefixes, nil
+}
+
+func showPrefixes(prefixes []netip.Prefix) string {
+	var parts []string
+	for _, p := range prefixes {
+		if p.IsSingleIP() {
+			parts = append(parts, p.Addr().String())
+		} else {
+			parts = append(parts, p.String())
+		}
+	}
+	return showList(parts)
+}
+
 func showList(list []string) string { return strings.Join(list, ",") }
 
 // parsePolicies reads "tick=conflate,order=disconnect".
