@@ -34,6 +34,8 @@ var families = []family{
 		one(func(n *snapshot) uint64 { return n.hub.Received })},
 	{"hub_refused_envelopes_total", "Messages from spokes that were no envelopes.", counter, nil,
 		one(func(n *snapshot) uint64 { return n.hub.Refused })},
+	{"hub_rate_limited_total", "Messages from spokes that were refused for being too many, unread.", counter, nil,
+		one(func(n *snapshot) uint64 { return n.hub.RateLimited })},
 	{"hub_forbidden_total", "Events and subscriptions that were beyond what the spoke's token allows.", counter, []string{"what"}, forbidden},
 	{"hub_panics_total", "Panics of listeners and other callbacks, contained.", counter, nil,
 		one(func(n *snapshot) uint64 { return n.hub.Panics })},

@@ -16,7 +16,7 @@ import (
 )
 
 func TestMetricsSayWhatHappened(t *testing.T) {
-	f := start(t, fanout.Config{Limits: fanout.Limits{SpokeBytes: 1 << 10}}, Config{
+	f := start(t, fanout.Config{Limits: fanout.Limits{SpokeBytes: 1 << 10}, SpokeRatePerSec: 1, SpokeBurst: 2}, Config{
 		Version: "v1.2.3",
 		Loop: Loop{
 			Ready: func() bool { return false },
@@ -33,6 +33,7 @@ func TestMetricsSayWhatHappened(t *testing.T) {
 	f.connect(t, &scriptSink{keep: true})
 	spoke.Receive([]byte(`{"type":"ask"}`))
 	spoke.Receive([]byte(`nonsense`))
+	spoke.Receive([]byte(`{"type":"beyond"}`))
 	f.hub.Flush() // so that __error does not share a pass with the event
 	_, err := f.hub.Dispatch(codec.Envelope{Type: "tick", ID: "1"})
 	require.NoError(t, err)
@@ -50,6 +51,7 @@ func TestMetricsSayWhatHappened(t *testing.T) {
 		"hub_dispatched_total":                               "1",
 		"hub_received_total":                                 "1",
 		"hub_refused_envelopes_total":                        "1",
+		"hub_rate_limited_total":                             "1",
 		"hub_panics_total":                                   "0",
 		"hub_deliveries_total":                               "1",
 		`hub_dropped_frames_total{reason="spoke_lag"}`:       "0",
@@ -60,16 +62,18 @@ func TestMetricsSayWhatHappened(t *testing.T) {
 		"hub_connections":                                    "5",
 		`hub_refused_connections_total{reason="origin"}`:     "2",
 		`hub_refused_connections_total{reason="max_spokes"}`: "0",
-		"hub_ready":                               "0",
-		"hub_event_streams":                       "0",
-		"hub_slow_event_streams_total":            "0",
-		`hub_limit_bytes{limit="spoke_buffer"}`:   "1024",
-		`hub_limit_bytes{limit="total_buffer"}`:   "2.68435456e+08",
-		`hub_limit_bytes{limit="max_message"}`:    "65536",
-		`hub_limit_bytes{limit="admin_max_body"}`: "8.388608e+06",
-		`hub_limit_seconds{limit="spoke_lag"}`:    "0",
-		`hub_limit_seconds{limit="ping"}`:         "1.5",
-		`hub_limit{limit="max_spokes"}`:           "20000",
+		"hub_ready":                                "0",
+		"hub_event_streams":                        "0",
+		"hub_slow_event_streams_total":             "0",
+		`hub_limit_bytes{limit="spoke_buffer"}`:    "1024",
+		`hub_limit_bytes{limit="total_buffer"}`:    "2.68435456e+08",
+		`hub_limit_bytes{limit="max_message"}`:     "65536",
+		`hub_limit_bytes{limit="admin_max_body"}`:  "8.388608e+06",
+		`hub_limit_seconds{limit="spoke_lag"}`:     "0",
+		`hub_limit_seconds{limit="ping"}`:          "1.5",
+		`hub_limit{limit="max_spokes"}`:            "20000",
+		`hub_limit{limit="spoke_rate_per_second"}`: "1",
+		`hub_limit{limit="spoke_burst"}`:           "2",
 		`hub_build_info{arch="` + runtime.GOARCH + `",go="` + runtime.Version() + `",os="` + runtime.GOOS + `",version="v1.2.3"}`: "1",
 		`hub_dispatch_to_written_seconds_bucket{le="+Inf"}`:                                                                       "1",
 		"hub_dispatch_to_written_seconds_count":                                                                                   "1",

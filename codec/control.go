@@ -32,6 +32,7 @@ const (
 	CodeTooMany     = "too_many_topics"
 	CodeOverloaded  = "overloaded"
 	CodeTooLarge    = "too_large"
+	CodeRateLimited = "rate_limited"    // more messages than a spoke may send
 	CodeForbidden   = "forbidden"       // beyond what the spoke's claims allow
 	CodeBadToken    = "unauthenticated" // of __auth; the one before goes on being good
 	CodeUnavailable = "unavailable"     // of __auth: it cannot be told at the moment
@@ -56,6 +57,9 @@ type Gap struct {
 type Error struct {
 	Code    string `json:"code"`
 	Message string `json:"message"`
+	// Refused is how many messages this is about, and RetryAfterMs when to go on; with CodeRateLimited.
+	Refused      int   `json:"refused,omitempty"`
+	RetryAfterMs int64 `json:"retryAfterMs,omitempty"`
 }
 
 // Drain is the payload that announces the end of a hub.

@@ -20,7 +20,8 @@ func TestControlEventsAreSpelledAsDocumented(t *testing.T) {
 		{TypeAuthed, "7", Authed{}, `{"type":"__authed","id":"7","payload":{}}`},
 		{TypeAuthed, "7", Authed{1500, []string{"a:1"}}, `{"type":"__authed","id":"7","payload":{"expiresInMs":1500,"unsubscribed":["a:1"]}}`},
 		{TypeGap, "", Gap{3, 1, "slow"}, `{"type":"__gap","id":"","payload":{"dropped":3,"conflated":1,"reason":"slow"}}`},
-		{TypeError, "7", Error{CodeBadEnvelope, "no"}, `{"type":"__error","id":"7","payload":{"code":"bad_envelope","message":"no"}}`},
+		{TypeError, "7", Error{Code: CodeBadEnvelope, Message: "no"}, `{"type":"__error","id":"7","payload":{"code":"bad_envelope","message":"no"}}`},
+		{TypeError, "", Error{CodeRateLimited, "no", 1, 2000}, `{"type":"__error","id":"","payload":{"code":"rate_limited","message":"no","refused":1,"retryAfterMs":2000}}`},
 		{TypeDrain, "", Drain{1500}, `{"type":"__drain","id":"","payload":{"reconnectAfterMs":1500}}`},
 		{TypeSubscribed, "7", Topics{[]string{"a:1", "b:*"}}, `{"type":"__subscribed","id":"7","payload":{"topics":["a:1","b:*"]}}`},
 		{TypeUnsubscribed, "7", Topics{[]string{}}, `{"type":"__unsubscribed","id":"7","payload":{"topics":[]}}`},
@@ -38,7 +39,7 @@ func TestControlEventsAreSpelledAsDocumented(t *testing.T) {
 
 func TestControlPanicsOnABugOfTheHub(t *testing.T) {
 	require.Panics(t, func() { Control(TypeError, "\xff", nil) })
-	require.Panics(t, func() { Control(TypeError, "", Error{"", "\xff"}) })
+	require.Panics(t, func() { Control(TypeError, "", Error{Message: "\xff"}) })
 	require.Panics(t, func() { Control(TypeError, strings.Repeat("x", 257), nil) })
 }
 
@@ -109,6 +110,6 @@ func TestParseTopicsRefuses(t *testing.T) {
 		patterns, err := ParseTopics(Envelope{TypeSubscribe, c.id, json.RawMessage(c.payload)})
 		require.ErrorContains(t, err, c.message, "%s", c.payload)
 		require.Nil(t, patterns)
-		requireRoundTrip(t, Control(TypeError, "", Error{CodeBadTopic, err.Error()})) // it can be answered
+		requireRoundTrip(t, Control(TypeError, "", Error{Code: CodeBadTopic, Message: err.Error()})) // it can be answered
 	}
 }

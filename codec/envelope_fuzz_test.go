@@ -27,7 +27,7 @@ func requireRoundTrip(t testing.TB, e Envelope) {
 func requireAnswerable(t testing.TB, bad *EnvelopeError) {
 	t.Helper()
 	require.NotEmpty(t, bad.Problem)
-	requireRoundTrip(t, Control(TypeError, bad.ID, Error{CodeBadEnvelope, bad.Problem}))
+	requireRoundTrip(t, Control(TypeError, bad.ID, Error{Code: CodeBadEnvelope, Message: bad.Problem}))
 }
 
 // encodingJSONEnvelope reads an envelope by way of a map, whose names encoding/json does not fold,

@@ -45,6 +45,10 @@ type Config struct {
 	// BadEnvelopesPerMin is how many messages that are no envelopes a spoke may send before it is
 	// closed; 16 by default.
 	BadEnvelopesPerMin int
+	// SpokeRatePerSec is how many messages a second a spoke may send, of any kind, and SpokeBurst how many
+	// at once after a pause; 10,000 and twice the rate by default, a negative rate sets no limit. What is
+	// beyond is refused, counted and told, and a spoke that goes on is closed: see admit.
+	SpokeRatePerSec, SpokeBurst int
 
 	// Renew returns what a spoke may do that has sent a fresh token in __auth. It runs on the goroutine
 	// that reads the connection and must not block; ErrAuthUnavailable lets the spoke try again. The
@@ -127,6 +131,7 @@ var (
 type Hub struct {
 	// Set by New, read-only afterwards.
 	config Config
+	rate   rate // of config
 	began  time.Time
 	shards []*shard
 
@@ -138,6 +143,7 @@ type Hub struct {
 	dispatched   atomic.Uint64
 	received     atomic.Uint64
 	refused      atomic.Uint64
+	rateLimited  atomic.Uint64
 
 	forbiddenEvents, forbiddenTopics atomic.Uint64
 
@@ -154,7 +160,11 @@ func New(c Config) (*Hub, error) {
 	if err := c.setDefaults(); err != nil {
 		return nil, err
 	}
-	h := &Hub{config: c, began: time.Now()}
+	rate, err := newRate(c.SpokeRatePerSec, c.SpokeBurst)
+	if err != nil {
+		return nil, err
+	}
+	h := &Hub{config: c, rate: rate, began: time.Now()}
 	h.taps.hub = h
 	for i := range c.Shards {
 		h.shards = append(h.shards, newShard(h, i))
@@ -282,6 +292,9 @@ func (h *Hub) Closed() bool { return h.closed.Load() }
 
 // Limits returns the limits in force.
 func (h *Hub) Limits() Limits { return h.config.Limits }
+
+// SpokeRate returns how many messages a spoke may send a second, and how many at once; 0 for any number.
+func (h *Hub) SpokeRate() (perSec, burst int) { return h.rate.perSec, h.rate.burst }
 
 // now is the hub's clock: monotonic nanoseconds since it began.
 func (h *Hub) now() int64 { return int64(time.Since(h.began)) }

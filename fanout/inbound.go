@@ -12,11 +12,11 @@ import (
 
 // Receive takes one message that the connection has read: it parses the envelope, and calls the
 // listeners or does what a reserved event asks for. What is no envelope is answered by __error, and
-// a spoke that goes on sending such things is closed with 1008. The message may be overwritten once
+// a spoke that goes on sending such things, or too many of any kind, is closed with 1008. The message may be overwritten once
 // Receive has returned. It is called by the goroutine that reads the connection, one message at a
 // time, after Attach has returned and before Detach.
 func (s *Spoke) Receive(message []byte) {
-	if s.badCount == givenUp {
+	if !s.admit() {
 		return
 	}
 	h := s.shard.hub
@@ -85,19 +85,14 @@ func (s *Spoke) refuse(id, code, problem string) {
 	h := s.shard.hub
 	h.refused.Add(1)
 	s.tell(codec.Control(codec.TypeError, id, codec.Error{Code: code, Message: problem}))
-	now := uint32(h.now() / int64(time.Second))
-	if s.badCount == 0 || now-s.badSinceS >= 60 {
-		s.badSinceS, s.badCount = now, 0
+	a, now := s.asideOf(), uint32(h.now()/int64(time.Second))
+	if a.badCount == 0 || now-a.badSinceS >= 60 {
+		a.badSinceS, a.badCount = now, 0
 	}
-	if s.badCount++; int(s.badCount) >= h.config.BadEnvelopesPerMin {
-		s.badCount = givenUp
-		s.Close(codec.ClosePolicy, "too many bad envelopes")
+	if a.badCount++; int(a.badCount) >= h.config.BadEnvelopesPerMin {
+		s.giveUp("too many bad envelopes")
 	}
 }
-
-// givenUp, as Spoke.badCount, says that the spoke is being closed for its bad envelopes. Thousands more
-// may be in what the connection has read at once: none is answered, or even looked at.
-const givenUp = -1
 
 // Refuse tells the spoke, by an __error event, that an event of it was not taken on. id is the
 // event's. What is not UTF-8 is replaced, and an id that no event can have is left out.
@@ -114,8 +109,8 @@ func (s *Spoke) Refuse(id, code, problem string) {
 func (h *Hub) emit(s *Spoke, e codec.Envelope) {
 	h.taps.event(s, e)
 	call := func(l *listener) { h.contain("listener", func() { l.fn(s, e) }) }
-	if l := s.listeners.Load(); l != nil {
-		l.emit(e, call)
+	if a := s.aside.Load(); a != nil {
+		a.listeners.emit(e, call)
 	}
 	h.listeners.emit(e, call)
 }

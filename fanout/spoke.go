@@ -32,13 +32,33 @@ type Spoke struct {
 	shard  *shard
 	joined uint32 // joinedUnits after the hub began, modulo 497 days
 
+	// Any goroutine.
+	detached atomic.Bool
+	aside    atomic.Pointer[aside]
+
+	// The goroutine that reads the connection.
+	fullAt int64 // when it may send Config.SpokeBurst again; or givenUp
+}
+
+// aside is what few spokes need.
+type aside struct {
+	listeners listeners
+
 	// The goroutine that reads the connection.
 	badSinceS uint32 // beginning of the minute in which bad envelopes are counted
-	badCount  int32
+	badCount  uint32
+	refused   int   // messages of the run of refusals under way
+	refusedAt int64 // the last of them
+}
 
-	// Any goroutine.
-	detached  atomic.Bool
-	listeners atomic.Pointer[listeners]
+// asideOf returns what s has aside, new if it had nothing.
+func (s *Spoke) asideOf() *aside {
+	a := s.aside.Load()
+	for a == nil {
+		s.aside.CompareAndSwap(nil, &aside{})
+		a = s.aside.Load()
+	}
+	return a
 }
 
 type spokeState uint8
@@ -119,12 +139,7 @@ func (s *Spoke) Control(f *codec.Frame) {
 // AddListener calls fn for every event from this spoke that the pattern selects; see
 // Hub.AddListener.
 func (s *Spoke) AddListener(pattern string, fn func(*Spoke, codec.Envelope)) (remove func(), err error) {
-	l := s.listeners.Load()
-	for l == nil {
-		s.listeners.CompareAndSwap(nil, &listeners{})
-		l = s.listeners.Load()
-	}
-	return l.add(pattern, fn)
+	return s.asideOf().listeners.add(pattern, fn)
 }
 
 // Subscribe adds patterns to those of the spoke, as if it had sent __subscribe. If that makes more

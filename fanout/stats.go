@@ -50,6 +50,7 @@ type Stats struct {
 	Dispatched     uint64            // events given to Dispatch for all spokes
 	Received       uint64            // events from spokes
 	Refused        uint64            // messages from spokes that were no envelopes
+	RateLimited    uint64            // messages from spokes that were too many
 	Forbidden      map[string]uint64 // events and subscriptions beyond claims
 	Panics         uint64            // of callbacks, contained
 	Deliveries     uint64            // events handed to spokes
@@ -101,7 +102,7 @@ func (e *endings) add(c Cause) {
 func (h *Hub) Stats() Stats {
 	s := Stats{
 		Opened: h.opened.Load(), Dispatched: h.dispatched.Load(), Received: h.received.Load(),
-		Refused: h.refused.Load(), Panics: h.panics.Load(),
+		Refused: h.refused.Load(), RateLimited: h.rateLimited.Load(), Panics: h.panics.Load(),
 		HeldBytes: h.heldBytes.Load(), PendingBytes: h.pendingBytes.Load(),
 		Forbidden: map[string]uint64{"event": h.forbiddenEvents.Load(), "subscription": h.forbiddenTopics.Load()},
 		Closed:    make(map[Ending]uint64), Dropped: make(map[LossReason]uint64),

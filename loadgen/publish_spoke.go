@@ -100,17 +100,21 @@ func (p *spokePublisher) onFrame(op ws.OpCode, payload []byte) error {
 		code, reason, _ := codec.ParseClose(payload)
 		return fmt.Errorf("the hub has closed it with %d %s", code, reason)
 	case ws.OpText, ws.OpBinary:
-		p.onMessage(payload)
+		return p.onMessage(payload)
 	}
 	return nil
 }
 
-// onMessage looks for refusals. The id of a refused event is its topic.
-func (p *spokePublisher) onMessage(message []byte) {
+// onMessage looks for refusals. The id of a refused event is its topic. The error is that this spoke sends
+// more than it may: which events the hub has left out then, nobody can know.
+func (p *spokePublisher) onMessage(message []byte) error {
 	e, err := codec.ParseEnvelope(message)
 	var refusal codec.Error
 	if err != nil || e.Type != codec.TypeError || sonic.ConfigStd.Unmarshal(e.Payload, &refusal) != nil {
-		return
+		return nil
+	}
+	if refusal.Code == codec.CodeRateLimited {
+		return fmt.Errorf("the hub takes no more from one spoke; start it with --spoke-rate 0, or publish slower: %s", refusal.Message)
 	}
 	p.mu.Lock()
 	p.refused = refusal.Message
@@ -118,6 +122,7 @@ func (p *spokePublisher) onMessage(message []byte) {
 	if topic, err := strconv.Atoi(e.ID); err == nil {
 		p.ledger.refuse(topic)
 	}
+	return nil
 }
 
 func (p *spokePublisher) refusal() string {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/netip"
 	"sync"
+	"strings"
 	"testing"
 	"time"
 
@@ -113,6 +114,16 @@ func TestAHubThatDoesNotRelayIsToldFromLoss(t *testing.T) {
 	config.Patience = 50 * time.Millisecond
 	_, err := Run(t.Context(), config, nil)
 	require.ErrorContains(t, err, "--relay others")
+}
+
+func TestAPublisherThatTheHubLimitsSaysSo(t *testing.T) {
+	hub, config := startHub(t, fanout.Config{SpokeRatePerSec: 10}, loop.Config{}, true)
+	config.Spokes, config.EventsPerSec, config.Admin = 2, 1000, ""
+	config.Patience = 50 * time.Millisecond
+	report, err := Run(t.Context(), config, nil)
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(report.Problems, "; "), "the hub takes no more from one spoke; start it with --spoke-rate 0, or publish slower")
+	require.NotZero(t, hub.Stats().RateLimited)
 }
 
 func TestTheFirstConnectionThatFailsIsTheError(t *testing.T) {

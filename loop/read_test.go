@@ -140,6 +140,28 @@ func TestBadEnvelopesAreAnsweredAndThenCostTheConnection(t *testing.T) {
 	require.GreaterOrEqual(t, s.Stats().Received, uint64(4))
 }
 
+func TestASpokeThatSendsTooMuchIsToldAndThenLosesItsConnection(t *testing.T) {
+	hc := fanout.Config{SpokeRatePerSec: 1, SpokeBurst: 50}
+	life := watch(&hc)
+	_, h, address := startServer(t, hc, Config{})
+	got := listen(t, h)
+	p, other := connect(t, address), connect(t, address)
+	p.write(bytes.Repeat(message("ask", "1"), 50+10))
+	requireError(t, p.event(), codec.CodeRateLimited, "")
+	for range 50 {
+		require.Equal(t, "ask:1", receive(t, got, "what is within the burst").Topic())
+	}
+	p.write(bytes.Repeat(message("ask", "2"), 10_000))
+	reason := p.requireClose(codec.ClosePolicy)
+	require.Equal(t, "rate limited: 50 messages refused, a spoke may send 1 messages a second, 50 at once", reason)
+	p.write(closing(codec.ClosePolicy, ""))
+	p.requireEnd()
+	require.Equal(t, fanout.KindPolicy, receive(t, life.ended, "the spoke is gone").Kind)
+	require.EqualValues(t, 50, h.Stats().RateLimited)
+	other.write(message("ask", "3"))
+	require.Equal(t, "ask:3", receive(t, got, "the other's").Topic())
+}
+
 func TestBinaryMessagesAreReadAsJSON(t *testing.T) {
 	_, h, address := startServer(t, fanout.Config{}, Config{})
 	got := listen(t, h)
@@ -174,7 +196,7 @@ func TestPongsThatNobodyAskedForAreIgnored(t *testing.T) {
 }
 
 func TestFloodDoesNotStarveTheOthersOnThePoller(t *testing.T) {
-	_, h, address := startServer(t, fanout.Config{}, Config{Pollers: 1})
+	_, h, address := startServer(t, fanout.Config{SpokeRatePerSec: -1}, Config{Pollers: 1})
 	flooded := make(chan struct{}, 1)
 	_, err := h.AddListener("flood:", func(*fanout.Spoke, codec.Envelope) {
 		select {

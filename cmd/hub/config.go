@@ -39,6 +39,7 @@ type config struct {
 	slowFor                map[string]fanout.Policy
 	slowCloseCode          codec.CloseCode
 	badEnvelopes           int
+	spokeRate, spokeBurst  int
 	sndbuf, notSentLowat   int64
 	readBuffer, maxMessage int64
 	maxSpokes, maxPerIP    int
@@ -79,6 +80,7 @@ func serveFlags(c *config) *flags {
 		shards: runtime.GOMAXPROCS(0), pollers: max(1, runtime.GOMAXPROCS(0)/4),
 		spokeBuffer: fanout.DefaultSpokeBytes, spokeLag: fanout.DefaultSpokeLag, totalBuffer: fanout.DefaultTotalBytes,
 		slow: fanout.Disconnect.String(), slowCloseCode: codec.CloseSlow, badEnvelopes: 16,
+		spokeRate:    fanout.DefaultSpokeRatePerSec,
 		notSentLowat: 16 << 10, readBuffer: 64 << 10, maxMessage: 64 << 10,
 		handshakeTimeout: 5 * time.Second, ping: 25 * time.Second, pongTimeout: 10 * time.Second,
 		closeTimeout: 5 * time.Second, drainTimeout: 30 * time.Second, connectBurstPerIP: 64,
@@ -111,6 +113,8 @@ func serveFlags(c *config) *flags {
 	add(f, &c.slowFor, "slow-for", "the same by event type, as in tick=conflate,order=disconnect", parsePolicies, showPolicies)
 	add(f, &c.slowCloseCode, "slow-close-code", "close code for slow spokes", parseCloseCode, showCode)
 	add(f, &c.badEnvelopes, "bad-envelopes", "messages a minute that are no envelopes before a spoke is closed with 1008", number(1, 1<<20), strconv.Itoa)
+	add(f, &c.spokeRate, "spoke-rate", "messages a second that a spoke may send; 0 for any number", number(0, fanout.MaxSpokeRatePerSec), strconv.Itoa)
+	add(f, &c.spokeBurst, "spoke-burst", "messages that it may send at once after a pause; 0 for twice the rate", number(0, 1<<30), strconv.Itoa)
 	add(f, &c.sndbuf, "sndbuf", "SO_SNDBUF of spokes; 0 leaves it to the kernel", size(0, 1<<30), showSize)
 	add(f, &c.notSentLowat, "notsent-lowat", "TCP_NOTSENT_LOWAT of spokes; 0 leaves it to the kernel", size(0, 1<<30), showSize)
 	add(f, &c.readBuffer, "read-buffer", "read buffer of a poller", size(1<<10, 1<<28), showSize)
@@ -176,6 +180,9 @@ func (c *config) check(f *flags) (warnings []string) {
 	if len(c.authKey) == 0 && c.authJWKS == "" && c.authIssuer+c.authAudience != "" {
 		f.problem("--auth-issuer and --auth-audience: they need --auth-jwt-key or --auth-jwks")
 	}
+	if c.spokeRate == 0 && c.spokeBurst > 0 {
+		f.problem("--spoke-burst: it needs a --spoke-rate")
+	}
 	if limit := loop.DescriptorLimit(); c.maxSpokes > limit-loop.ReservedDescriptors {
 		warnings = append(warnings, fmt.Sprintf("at most about %d spokes can connect: the descriptor limit is %d, --max-spokes %d (raise it with ulimit -n or LimitNOFILE)",
 			limit-loop.ReservedDescriptors, limit, c.maxSpokes))
@@ -201,11 +208,16 @@ func (c *config) fanout(logger *slog.Logger) fanout.Config {
 	if c.frames == "binary" {
 		opcode = codec.Binary
 	}
+	rate := c.spokeRate
+	if rate == 0 {
+		rate = -1 // fanout.Config takes 0 for its default
+	}
 	return fanout.Config{
 		Node: c.node, Shards: c.shards,
 		Limits: fanout.Limits{SpokeBytes: c.spokeBuffer, SpokeLag: c.spokeLag, TotalBytes: c.totalBuffer},
 		Policy: policy, PolicyFor: c.slowFor, SlowCloseCode: c.slowCloseCode, CloseTimeout: c.closeTimeout,
-		Explicit: c.subscribe == "explicit", Opcode: opcode, BadEnvelopesPerMin: c.badEnvelopes, Echo: c.echo, Deflater: c.deflater(), Logger: logger,
+		Explicit: c.subscribe == "explicit", Opcode: opcode, BadEnvelopesPerMin: c.badEnvelopes,
+		SpokeRatePerSec: rate, SpokeBurst: c.spokeBurst, Echo: c.echo, Deflater: c.deflater(), Logger: logger,
 	}
 }
 

@@ -3,6 +3,7 @@ package main
 import (
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -71,6 +72,26 @@ func TestCompressionIsOffByDefault(t *testing.T) {
 	require.NotNil(t, frame(600).Compressed(c.deflater()))
 }
 
+func TestTheRateOfASpokeCanBeSetAndLifted(t *testing.T) {
+	for _, test := range []struct {
+		args          []string
+		perSec, burst int
+	}{
+		{nil, 10_000, 20_000},
+		{[]string{"--spoke-rate=50"}, 50, 100},
+		{[]string{"--spoke-rate=50", "--spoke-burst=5"}, 50, 5},
+		{[]string{"--spoke-rate=0"}, 0, 0},
+	} {
+		c, err := parseServe(t, test.args...)
+		require.NoError(t, err)
+		hub, err := fanout.New(c.fanout(slog.New(slog.DiscardHandler)))
+		require.NoError(t, err)
+		defer hub.Close()
+		perSec, burst := hub.SpokeRate()
+		require.Equal(t, []int{test.perSec, test.burst}, []int{perSec, burst}, "%q", test.args)
+	}
+}
+
 func TestEveryFlagHasAnEnvironmentTwinThatFlagsOverrule(t *testing.T) {
 	t.Setenv("HUB_SPOKE_BUFFER", "2MiB")
 	t.Setenv("HUB_MAX_SPOKES_PER_IP", "7")
@@ -122,6 +143,8 @@ func TestMistakesNameWhatIsAllowed(t *testing.T) {
 		{"--connect-burst-per-ip=0", "is not a number from 1"},
 		{"--compress-level=0", "is not a number from 1 to 9"},
 		{"--compress-min=-1", "is not a size from 0"},
+		{"--spoke-rate=1000001", "is not a number from 0 to 1000000"},
+		{"--spoke-burst=-1", "is not a number from 0"},
 		{"--frames=jpeg", "is not one of text, binary"},
 		{"--log-level=loud", "is not one of debug, info, warn, error"},
 		{"--pprof=perhaps", "is neither true nor false"},
@@ -140,6 +163,8 @@ func TestMistakesNameWhatIsAllowed(t *testing.T) {
 	}
 	_, err := parseServe(t, "--relay=others", "--max-message=1MiB")
 	require.ErrorContains(t, err, "--max-message: 1MiB is more than --spoke-buffer, 256KiB; with --relay others")
+	_, err = parseServe(t, "--spoke-rate=0", "--spoke-burst=5")
+	require.ErrorContains(t, err, "--spoke-burst: it needs a --spoke-rate")
 }
 
 func TestUnwiseFlagsAreWarnedOf(t *testing.T) {
