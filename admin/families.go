@@ -37,6 +37,8 @@ var families = []family{
 	{"hub_rate_limited_total", "Messages from spokes that were refused for being too many, unread.", counter, nil,
 		one(func(n *snapshot) uint64 { return n.hub.RateLimited })},
 	{"hub_forbidden_total", "Events and subscriptions that were beyond what the spoke's token allows.", counter, []string{"what"}, forbidden},
+	{"hub_refused_subscriptions_total", "Subscriptions of spokes that were refused for being too many, by the limit.", counter, []string{"reason"}, refusedTopics},
+	{"hub_topic_bytes", "Memory that subscriptions take, by estimate.", gauge, nil, one(func(n *snapshot) int64 { return n.hub.TopicBytes })},
 	{"hub_panics_total", "Panics of listeners and other callbacks, contained.", counter, nil,
 		one(func(n *snapshot) uint64 { return n.hub.Panics })},
 
@@ -138,6 +140,12 @@ func closed(n *snapshot, emit emit) {
 func forbidden(n *snapshot, emit emit) {
 	for what, count := range n.hub.Forbidden {
 		emit(float64(count), what)
+	}
+}
+
+func refusedTopics(n *snapshot, emit emit) {
+	for reason, count := range n.hub.RefusedTopics {
+		emit(float64(count), reason)
 	}
 }
 

@@ -123,6 +123,7 @@ func (s *Server) limits() Limits {
 	all.Times["spoke_lag"] = hub.SpokeLag
 	all.Bytes["admin_max_body"] = s.config.MaxBodyBytes
 	all.Counts["admin_max_streams"] = s.config.MaxStreams
+	all.Counts["max_topics"], all.Bytes["max_topic_memory"] = s.config.Hub.TopicLimits()
 	all.Counts["spoke_rate_per_second"], all.Counts["spoke_burst"] = s.config.Hub.SpokeRate()
 	return all
 }

@@ -219,9 +219,12 @@ func (c *tokenClaims) allowed() (fanout.Claims, error) {
 	return allowed, err
 }
 
+// maxPatterns bounds each list of patterns in a token.
+const maxPatterns = 1024
+
 func parsePatterns(claim string, texts []string) ([]codec.Pattern, error) {
-	if n := len(texts); n > fanout.MaxTopics {
-		return nil, fmt.Errorf("auth: %d patterns in %s, at most %d are possible", n, claim, fanout.MaxTopics)
+	if n := len(texts); n > maxPatterns {
+		return nil, fmt.Errorf("auth: %d patterns in %s, at most %d are possible", n, claim, maxPatterns)
 	}
 	patterns := make([]codec.Pattern, 0, len(texts))
 	for _, text := range texts {

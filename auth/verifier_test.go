@@ -191,7 +191,7 @@ func TestBadTokensAreRefused(t *testing.T) {
 		"bad pattern":       {with("topics", []string{"tick"}), "topics holds what is not a pattern"},
 		"pattern of ours":   {with("publish", []string{"__auth:*"}), "publish holds"},
 		"long sub":          {with("sub", strings.Repeat("x", 257)), "257 bytes"},
-		"too many patterns": {with("topics", make([]string, fanout.MaxTopics+1)), "1025 patterns"},
+		"too many patterns": {with("topics", make([]string, maxPatterns+1)), "1025 patterns"},
 	} {
 		_, err := v.verify(test.token)
 		require.ErrorContains(t, err, test.want, name)

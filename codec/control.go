@@ -30,6 +30,7 @@ const (
 	CodeBadEnvelope = "bad_envelope"
 	CodeBadTopic    = "bad_topic"
 	CodeTooMany     = "too_many_topics"
+	CodeTopicMemory = "topic_memory" // the hub has no room for more subscriptions at the moment
 	CodeOverloaded  = "overloaded"
 	CodeTooLarge    = "too_large"
 	CodeRateLimited = "rate_limited"    // more messages than a spoke may send

@@ -200,5 +200,6 @@ func (s *Spoke) rebind(c Claims) (codec.Authed, error) {
 	for _, p := range sh.index.restrict(s, &c) {
 		authed.Unsubscribed = append(authed.Unsubscribed, p.String())
 	}
+	sh.countTopicsLocked(0)
 	return authed, nil
 }

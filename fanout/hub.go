@@ -45,6 +45,11 @@ type Config struct {
 	// BadEnvelopesPerMin is how many messages that are no envelopes a spoke may send before it is
 	// closed; 16 by default.
 	BadEnvelopesPerMin int
+	// MaxTopics is how many patterns a spoke may subscribe to; 1024 by default. Those that it is given by its
+	// claims, as long as it subscribes to nothing, do not count.
+	MaxTopics int
+	// MaxTopicBytes is what the subscriptions of all spokes may take; 256 MiB by default, negative for any.
+	MaxTopicBytes int64
 	// SpokeRatePerSec is how many messages a second a spoke may send, of any kind, and SpokeBurst how many
 	// at once after a pause; 10,000 and twice the rate by default, a negative rate sets no limit. What is
 	// beyond is refused, counted and told, and a spoke that goes on is closed: see admit.
@@ -104,6 +109,15 @@ func (c *Config) setDefaults() error {
 	if c.Opcode == 0 {
 		c.Opcode = codec.Text
 	}
+	if c.MaxTopics == 0 {
+		c.MaxTopics = DefaultMaxTopics
+	}
+	if c.MaxTopics < 0 {
+		return fmt.Errorf("fanout: at most %d topics", c.MaxTopics)
+	}
+	if c.MaxTopicBytes == 0 {
+		c.MaxTopicBytes = DefaultMaxTopicBytes
+	}
 	if c.BadEnvelopesPerMin == 0 {
 		c.BadEnvelopesPerMin = 16
 	}
@@ -145,7 +159,10 @@ type Hub struct {
 	refused      atomic.Uint64
 	rateLimited  atomic.Uint64
 
+	topicBytes atomic.Int64 // of subscriptions, those that are being added at their most
+
 	forbiddenEvents, forbiddenTopics atomic.Uint64
+	tooManyTopics, noTopicMemory     atomic.Uint64
 
 	panics atomic.Uint64
 	opened atomic.Uint64
@@ -293,6 +310,11 @@ func (h *Hub) Closed() bool { return h.closed.Load() }
 // Limits returns the limits in force.
 func (h *Hub) Limits() Limits { return h.config.Limits }
 
+// TopicLimits returns how many patterns a spoke may subscribe to, and what those of all may take, 0 for any.
+func (h *Hub) TopicLimits() (perSpoke int, bytes int64) {
+	return h.config.MaxTopics, max(0, h.config.MaxTopicBytes)
+}
+
 // SpokeRate returns how many messages a spoke may send a second, and how many at once; 0 for any number.
 func (h *Hub) SpokeRate() (perSec, burst int) { return h.rate.perSec, h.rate.burst }
 
@@ -316,8 +338,8 @@ func (h *Hub) InitSpoke(s *Spoke, sink Sink) {
 
 // Attach enters the spoke into the table, subscribed to the topics if there are any: from here on it
 // gets events, __welcome first. Then it runs OnConnection. It is called once. The error is ErrClosed,
-// or says that there are more than MaxTopics or some beyond its claims (ErrForbidden); then the spoke
-// takes no part.
+// ErrTooManyTopics, ErrTopicMemory, or ErrForbidden for topics beyond its claims; then the spoke takes no
+// part.
 func (s *Spoke) Attach(topics ...codec.Pattern) error { return s.AttachBehind(nil, topics...) }
 
 // AttachBehind is Attach for a peer that has to be told something first, such as the answer to its
@@ -330,12 +352,12 @@ func (s *Spoke) AttachBehind(hello []byte, topics ...codec.Pattern) error {
 			return err
 		}
 	}
-	if n := len(topics); n > MaxTopics {
-		return tooManyTopics(n)
+	if n, most := len(topics), h.config.MaxTopics; n > most {
+		return tooManyTopics(n, most)
 	}
 	s.joined = uint32(h.now() / int64(joinedUnit))
-	if !s.shard.join(s, topics, func() *item { return h.welcome(s, hello) }) {
-		return ErrClosed
+	if err := s.shard.join(s, topics, func() *item { return h.welcome(s, hello) }); err != nil {
+		return err
 	}
 	h.opened.Add(1)
 	h.taps.connected(s)

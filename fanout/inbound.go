@@ -69,7 +69,12 @@ func (s *Spoke) receiveReserved(e codec.Envelope) {
 	case errors.Is(err, ErrForbidden):
 		s.forbid(e.ID, &s.shard.hub.forbiddenTopics, codec.Problem(err))
 		return
+	case errors.Is(err, ErrTopicMemory): // not the spoke's fault
+		s.shard.hub.noTopicMemory.Add(1)
+		s.tell(codec.Control(codec.TypeError, e.ID, codec.Error{Code: codec.CodeTopicMemory, Message: codec.Problem(err)}))
+		return
 	case err != nil:
+		s.shard.hub.tooManyTopics.Add(1)
 		s.refuse(e.ID, codec.CodeTooMany, codec.Problem(err))
 		return
 	}

@@ -115,7 +115,7 @@ func TestTooManyTopicsAreRefused(t *testing.T) {
 	h := newHub(t, Config{})
 	s, k := connect(t, h)
 	var topics []string
-	for i := range MaxTopics + 1 {
+	for i := range DefaultMaxTopics + 1 {
 		topics = append(topics, fmt.Sprintf(`"a:%d"`, i))
 	}
 	s.Receive([]byte(`{"type":"__subscribe","id":"9","payload":{"topics":[` + strings.Join(topics, ",") + `]}}`))

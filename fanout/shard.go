@@ -192,13 +192,18 @@ func (sh *shard) dispatchLocked(it *item) (matched int) {
 	return matched
 }
 
-// join enters a spoke into the table, with its first event before any other. It reports whether the
-// shard still takes spokes.
-func (sh *shard) join(s *Spoke, topics []codec.Pattern, welcome func() *item) bool {
+// join enters a spoke into the table, with its first event before any other. The error is ErrClosed if the
+// shard takes no more spokes, or ErrTopicMemory.
+func (sh *shard) join(s *Spoke, topics []codec.Pattern, welcome func() *item) error {
 	sh.mu.Lock()
 	if sh.stopping {
 		sh.mu.Unlock()
-		return false
+		return ErrClosed
+	}
+	bytes := sh.firstTopicBytesLocked(s, topics)
+	if err := sh.hub.reserveTopics(bytes); err != nil {
+		sh.mu.Unlock()
+		return err
 	}
 	slot := uint32(len(sh.slots))
 	if n := len(sh.freeSlots); n > 0 {
@@ -226,8 +231,21 @@ func (sh *shard) join(s *Spoke, topics []codec.Pattern, welcome func() *item) bo
 	if it := welcome(); it != nil {
 		sh.inbox = append(sh.inbox, post{item: it, one: s})
 	}
+	sh.countTopicsLocked(bytes)
 	sh.wakeLocked()
-	return true
+	return nil
+}
+
+// firstTopicBytesLocked returns what the subscriptions take at most that a spoke is to begin with.
+func (sh *shard) firstTopicBytesLocked(s *Spoke, topics []codec.Pattern) (bytes int64) {
+	switch {
+	case sh.hub.config.Echo:
+	case len(topics) > 0:
+		_, bytes = s.subs.with(topics)
+	case s.claimed && !sh.hub.config.Explicit:
+		_, bytes = s.subs.with(s.subs.claims.Topics)
+	}
+	return bytes
 }
 
 // leave takes a spoke out of the table. It reports whether it was there.
@@ -239,6 +257,7 @@ func (sh *shard) leave(s *Spoke) bool {
 		return false
 	}
 	sh.index.removeAll(s)
+	sh.countTopicsLocked(0)
 	sh.slots[slot] = nil
 	sh.freeSlots = append(sh.freeSlots, slot)
 	sh.inbox = append(sh.inbox, post{op: opLeave, one: s})

@@ -73,6 +73,7 @@ func (sim *simulation) settleSpoke(m *modelSpoke) {
 
 // checkBooks compares what the hub has counted with what the model has.
 func (sim *simulation) checkBooks() {
+	require.Equal(sim.t, countedTopics(sim.hub), sim.hub.Stats().TopicBytes)
 	held := make(map[*modelEvent]bool)
 	var queued, heldBytes int64
 	var fates [numFates]uint64

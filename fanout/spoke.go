@@ -143,7 +143,8 @@ func (s *Spoke) AddListener(pattern string, fn func(*Spoke, codec.Envelope)) (re
 }
 
 // Subscribe adds patterns to those of the spoke, as if it had sent __subscribe. If that makes more
-// than MaxTopics, or one is beyond the spoke's claims (ErrForbidden), it adds none and returns an error.
+// than Config.MaxTopics (ErrTooManyTopics), one is beyond the spoke's claims (ErrForbidden) or the hub has no
+// room for them (ErrTopicMemory), it adds none and returns the error.
 func (s *Spoke) Subscribe(patterns ...codec.Pattern) error {
 	sh := s.shard
 	sh.mu.Lock()
@@ -156,17 +157,18 @@ func (s *Spoke) Subscribe(patterns ...codec.Pattern) error {
 			return err
 		}
 	}
-	if n := s.subs.with(patterns); n > MaxTopics {
-		return tooManyTopics(n)
+	n, bytes := s.subs.with(patterns)
+	if most := sh.hub.config.MaxTopics; n > most {
+		return tooManyTopics(n, most)
+	}
+	if err := sh.hub.reserveTopics(bytes); err != nil {
+		return err
 	}
 	for _, p := range patterns {
 		sh.index.subscribe(s, p)
 	}
+	sh.countTopicsLocked(bytes)
 	return nil
-}
-
-func tooManyTopics(n int) error {
-	return fmt.Errorf("fanout: a spoke has at most %d topics, these would make it %d", MaxTopics, n)
 }
 
 // Unsubscribe takes patterns from those of the spoke. Without any left it gets no broadcasts.
@@ -180,6 +182,7 @@ func (s *Spoke) Unsubscribe(patterns ...codec.Pattern) {
 	for _, p := range patterns {
 		sh.index.unsubscribe(s, p)
 	}
+	sh.countTopicsLocked(0)
 }
 
 // Topics returns the patterns that the spoke is subscribed to, in the order of their text, and

@@ -61,9 +61,11 @@ type Stats struct {
 	Disconnected   map[LossReason]uint64 // slow spokes, by the limit that they were over
 	TapDropped     map[LossReason]uint64 // records that readers of taps were too slow for
 	TapConflated   map[LossReason]uint64
-	QueuedBytes    int64 // of all spokes, shared frames counted for each
-	HeldBytes      int64 // the same, shared frames counted once
-	PendingBytes   int64 // dispatched and not yet passed on
+	RefusedTopics  map[string]uint64 // subscriptions of spokes that were too many
+	TopicBytes     int64             // what subscriptions take, by estimate
+	QueuedBytes    int64             // of all spokes, shared frames counted for each
+	HeldBytes      int64             // the same, shared frames counted once
+	PendingBytes   int64             // dispatched and not yet passed on
 	InFlightBytes  int64
 	QueuedSpokes   int // spokes with anything queued or in flight
 	Latency        Histogram
@@ -104,8 +106,10 @@ func (h *Hub) Stats() Stats {
 		Opened: h.opened.Load(), Dispatched: h.dispatched.Load(), Received: h.received.Load(),
 		Refused: h.refused.Load(), RateLimited: h.rateLimited.Load(), Panics: h.panics.Load(),
 		HeldBytes: h.heldBytes.Load(), PendingBytes: h.pendingBytes.Load(),
-		Forbidden: map[string]uint64{"event": h.forbiddenEvents.Load(), "subscription": h.forbiddenTopics.Load()},
-		Closed:    make(map[Ending]uint64), Dropped: make(map[LossReason]uint64),
+		Forbidden:     map[string]uint64{"event": h.forbiddenEvents.Load(), "subscription": h.forbiddenTopics.Load()},
+		RefusedTopics: map[string]uint64{codec.CodeTooMany: h.tooManyTopics.Load(), codec.CodeTopicMemory: h.noTopicMemory.Load()},
+		TopicBytes:    h.topicBytes.Load(),
+		Closed:        make(map[Ending]uint64), Dropped: make(map[LossReason]uint64),
 		Conflated: make(map[LossReason]uint64), Disconnected: make(map[LossReason]uint64),
 		TapDropped: make(map[LossReason]uint64), TapConflated: make(map[LossReason]uint64),
 	}

@@ -7,17 +7,16 @@ import (
 	"github.com/alkdev/hub/codec"
 )
 
-// MaxTopics is how many patterns one spoke may be subscribed to.
-const MaxTopics = 1024
-
 // index says which spokes of one shard want which topic. It is guarded by shard.mu.
 //
 // A spoke stands in at most one set per topic: under "*" only in all, under "tick:*" not in
 // "tick:42". So the takers of an event are up to three disjoint sets, and looking them up is three
 // map look-ups whatever the number of spokes.
 type index struct {
-	all  takers             // those without subscriptions, and those subscribed to "*"
-	sets map[string]*takers // by pattern, "type:*" and "type:id"
+	all   takers             // those without subscriptions, and those subscribed to "*"
+	sets  map[string]*takers // by pattern, "type:*" and "type:id"
+	bytes int64              // what subscriptions take, see memory.go
+	told  int64              // how much of that is in Hub.topicBytes
 }
 
 // takers is a set of spokes as a dense slice.
@@ -79,8 +78,8 @@ func (subs *subscriptions) find(p codec.Pattern) (int, bool) {
 	})
 }
 
-// with returns how many patterns there would be with those given.
-func (subs *subscriptions) with(patterns []codec.Pattern) int {
+// with returns how many patterns there would be with those given, and what those that are new take at most.
+func (subs *subscriptions) with(patterns []codec.Pattern) (total int, bytes int64) {
 	n, added := 0, make(map[codec.Pattern]bool)
 	own := subs != nil && !subs.implied
 	if own {
@@ -94,7 +93,10 @@ func (subs *subscriptions) with(patterns []codec.Pattern) int {
 		}
 		added[p] = true
 	}
-	return n + len(added)
+	for p := range added {
+		bytes += patternBytes(p) + setBytes
+	}
+	return n + len(added), bytes
 }
 
 // covered reports whether a pattern other than p covers it.
@@ -135,6 +137,7 @@ func (x *index) enter(s *Spoke, p codec.Pattern) (position int32) {
 	if set == nil {
 		set = &takers{}
 		x.sets[p.String()] = set
+		x.bytes += setBytes
 	}
 	return set.add(s)
 }
@@ -155,6 +158,7 @@ func (x *index) leave(s *Spoke, p codec.Pattern, position int32) {
 	}
 	if len(set.spokes) == 0 {
 		delete(x.sets, p.String())
+		x.bytes -= setBytes
 	}
 }
 
@@ -195,6 +199,7 @@ func (x *index) insert(s *Spoke, p codec.Pattern) {
 		}
 	}
 	s.subs.list = slices.Insert(s.subs.list, i, sub)
+	x.bytes += patternBytes(p)
 }
 
 // unsubscribe takes a pattern from those of s; one that is not there does no harm. A spoke without
@@ -220,6 +225,7 @@ func (x *index) unsubscribe(s *Spoke, p codec.Pattern) {
 	// A position under "*" is kept in inAll alone: there is no list to search on a move.
 	sub := s.subs.list[i]
 	s.subs.list = slices.Delete(s.subs.list, i, i+1)
+	x.bytes -= patternBytes(p)
 	if p == codec.Everything {
 		x.leave(s, p, s.inAll)
 	} else if sub.position != notIndexed {
@@ -281,6 +287,7 @@ func (x *index) clear(s *Spoke) {
 			if sub.position != notIndexed && sub.pattern != codec.Everything {
 				x.leave(s, sub.pattern, sub.position)
 			}
+			x.bytes -= patternBytes(sub.pattern)
 		}
 		s.subs.list, s.subs.implied = nil, false
 	}

@@ -3,8 +3,8 @@ package loadgen
 import (
 	"context"
 	"net/netip"
-	"sync"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 

@@ -222,6 +222,10 @@ func (c *conn) upgraded(hello []byte, topics []codec.Pattern, rest []byte) {
 		c.spoke.TakeCompressed()
 	}
 	if err := c.spoke.AttachBehind(hello, topics...); err != nil {
+		if errors.Is(err, fanout.ErrTopicMemory) && len(hello) > 0 {
+			c.refuse(newRefusal(http.StatusServiceUnavailable, codec.Problem(err), RefusedTopicMemory))
+			return
+		}
 		if _, e := c.send(hello); e != nil {
 			return // the peer is gone, onClosed follows
 		}
@@ -281,8 +285,8 @@ func (c *conn) examine(r *http.Request) ([]codec.Pattern, *refusal) {
 		}
 		topics = append(topics, p)
 	}
-	if len(topics) > fanout.MaxTopics {
-		return nil, newRefusal(http.StatusBadRequest, fmt.Sprintf("%d topics, a spoke has at most %d", len(topics), fanout.MaxTopics), RefusedBadRequest)
+	if most, _ := s.config.Hub.TopicLimits(); len(topics) > most {
+		return nil, newRefusal(http.StatusBadRequest, fmt.Sprintf("%d topics, a spoke has at most %d", len(topics), most), RefusedBadRequest)
 	}
 	return topics, nil
 }

@@ -244,6 +244,31 @@ func TestTopicsOfTheQueryAreSubscribedFromTheBeginning(t *testing.T) {
 	}
 }
 
+func TestTooManyTopicsAreRefusedBeforeTheUpgrade(t *testing.T) {
+	s, h, address := startServer(t, fanout.Config{MaxTopics: 2, MaxTopicBytes: 300}, Config{})
+	p := dialPeer(t, address, from{})
+	p.write([]byte(request("/ws?topic=tick:1&topic=tick:2&topic=tick:3")))
+	resp, body := p.answer()
+	require.Equal(t, http.StatusBadRequest, resp.StatusCode)
+	require.Equal(t, "3 topics, a spoke has at most 2\n", body)
+
+	p = dialPeer(t, address, from{})
+	p.write([]byte(request("/ws?topic=tick:1&topic=tick:" + strings.Repeat("x", 200))))
+	resp, body = p.answer()
+	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+	require.Equal(t, retryAfter, resp.Header.Get("Retry-After"))
+	require.Equal(t, "the hub has no room for more subscriptions at the moment\n", body)
+	require.EqualValues(t, 1, s.Stats().Refused[RefusedTopicMemory])
+	require.Zero(t, h.Stats().Opened)
+	require.Zero(t, h.Stats().TopicBytes)
+	await(t, func() bool { return s.Stats().Connections == 0 }, "they are forgotten")
+
+	p = dialPeer(t, address, from{})
+	p.write([]byte(request("/ws?topic=tick:1&topic=tick:2")))
+	p.upgraded()
+	require.Equal(t, codec.TypeWelcome, p.event().Type)
+}
+
 func TestFullHubSays503WithRetryAfter(t *testing.T) {
 	s, _, address := startServer(t, fanout.Config{}, Config{MaxSpokes: 2})
 	kept := []*peer{connect(t, address), connect(t, address)}

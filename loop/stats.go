@@ -20,12 +20,13 @@ const (
 	RefusedTLS                                  // no TLS on a port with it, the other way round, or a handshake that failed
 	RefusedRate                                 // Config.ConnectRate
 	RefusedRateForIP                            // Config.ConnectRatePerIP
+	RefusedTopicMemory                          // no room for more subscriptions
 	numRefusalReasons
 )
 
 var refusalReasonNames = [numRefusalReasons]string{
 	"bad_request", "origin", "max_spokes", "max_spokes_per_ip", "draining", "handshake_timeout", "descriptors",
-	"unauthenticated", "forbidden", "auth_unavailable", "tls", "connect_rate", "connect_rate_per_ip",
+	"unauthenticated", "forbidden", "auth_unavailable", "tls", "connect_rate", "connect_rate_per_ip", "topic_memory",
 }
 
 func (r RefusalReason) String() string { return refusalReasonNames[r] }

@@ -40,6 +40,8 @@ type config struct {
 	slowCloseCode          codec.CloseCode
 	badEnvelopes           int
 	spokeRate, spokeBurst  int
+	maxTopics              int
+	maxTopicMemory         int64
 	sndbuf, notSentLowat   int64
 	readBuffer, maxMessage int64
 	maxSpokes, maxPerIP    int
@@ -80,7 +82,7 @@ func serveFlags(c *config) *flags {
 		shards: runtime.GOMAXPROCS(0), pollers: max(1, runtime.GOMAXPROCS(0)/4),
 		spokeBuffer: fanout.DefaultSpokeBytes, spokeLag: fanout.DefaultSpokeLag, totalBuffer: fanout.DefaultTotalBytes,
 		slow: fanout.Disconnect.String(), slowCloseCode: codec.CloseSlow, badEnvelopes: 16,
-		spokeRate:    fanout.DefaultSpokeRatePerSec,
+		spokeRate: fanout.DefaultSpokeRatePerSec, maxTopics: fanout.DefaultMaxTopics, maxTopicMemory: fanout.DefaultMaxTopicBytes,
 		notSentLowat: 16 << 10, readBuffer: 64 << 10, maxMessage: 64 << 10,
 		handshakeTimeout: 5 * time.Second, ping: 25 * time.Second, pongTimeout: 10 * time.Second,
 		closeTimeout: 5 * time.Second, drainTimeout: 30 * time.Second, connectBurstPerIP: 64,
@@ -113,6 +115,8 @@ func serveFlags(c *config) *flags {
 	add(f, &c.slowFor, "slow-for", "the same by event type, as in tick=conflate,order=disconnect", parsePolicies, showPolicies)
 	add(f, &c.slowCloseCode, "slow-close-code", "close code for slow spokes", parseCloseCode, showCode)
 	add(f, &c.badEnvelopes, "bad-envelopes", "messages a minute that are no envelopes before a spoke is closed with 1008", number(1, 1<<20), strconv.Itoa)
+	add(f, &c.maxTopics, "max-topics", "topics that a spoke may subscribe to", number(1, 1<<20), strconv.Itoa)
+	add(f, &c.maxTopicMemory, "max-topic-memory", "memory that the subscriptions of all spokes may take; 0 for any", size(0, 1<<44), showSize)
 	add(f, &c.spokeRate, "spoke-rate", "messages a second that a spoke may send; 0 for any number", number(0, fanout.MaxSpokeRatePerSec), strconv.Itoa)
 	add(f, &c.spokeBurst, "spoke-burst", "messages that it may send at once after a pause; 0 for twice the rate", number(0, 1<<30), strconv.Itoa)
 	add(f, &c.sndbuf, "sndbuf", "SO_SNDBUF of spokes; 0 leaves it to the kernel", size(0, 1<<30), showSize)
@@ -208,16 +212,19 @@ func (c *config) fanout(logger *slog.Logger) fanout.Config {
 	if c.frames == "binary" {
 		opcode = codec.Binary
 	}
-	rate := c.spokeRate
+	rate, topicBytes := c.spokeRate, c.maxTopicMemory
 	if rate == 0 {
 		rate = -1 // fanout.Config takes 0 for its default
+	}
+	if topicBytes == 0 {
+		topicBytes = -1
 	}
 	return fanout.Config{
 		Node: c.node, Shards: c.shards,
 		Limits: fanout.Limits{SpokeBytes: c.spokeBuffer, SpokeLag: c.spokeLag, TotalBytes: c.totalBuffer},
 		Policy: policy, PolicyFor: c.slowFor, SlowCloseCode: c.slowCloseCode, CloseTimeout: c.closeTimeout,
 		Explicit: c.subscribe == "explicit", Opcode: opcode, BadEnvelopesPerMin: c.badEnvelopes,
-		SpokeRatePerSec: rate, SpokeBurst: c.spokeBurst, Echo: c.echo, Deflater: c.deflater(), Logger: logger,
+		MaxTopics: c.maxTopics, MaxTopicBytes: topicBytes, SpokeRatePerSec: rate, SpokeBurst: c.spokeBurst, Echo: c.echo, Deflater: c.deflater(), Logger: logger,
 	}
 }
 

@@ -92,6 +92,27 @@ func TestTheRateOfASpokeCanBeSetAndLifted(t *testing.T) {
 	}
 }
 
+func TestTheBoundsOfSubscriptionsCanBeSetAndLifted(t *testing.T) {
+	for _, test := range []struct {
+		args   []string
+		topics int
+		bytes  int64
+	}{
+		{nil, 1024, 256 << 20},
+		{[]string{"--max-topics=7", "--max-topic-memory=1GiB"}, 7, 1 << 30},
+		{[]string{"--max-topic-memory=0"}, 1024, 0},
+	} {
+		c, err := parseServe(t, test.args...)
+		require.NoError(t, err)
+		hub, err := fanout.New(c.fanout(slog.New(slog.DiscardHandler)))
+		require.NoError(t, err)
+		defer hub.Close()
+		topics, bytes := hub.TopicLimits()
+		require.Equal(t, test.topics, topics)
+		require.Equal(t, test.bytes, bytes)
+	}
+}
+
 func TestEveryFlagHasAnEnvironmentTwinThatFlagsOverrule(t *testing.T) {
 	t.Setenv("HUB_SPOKE_BUFFER", "2MiB")
 	t.Setenv("HUB_MAX_SPOKES_PER_IP", "7")
@@ -143,6 +164,8 @@ func TestMistakesNameWhatIsAllowed(t *testing.T) {
 		{"--connect-burst-per-ip=0", "is not a number from 1"},
 		{"--compress-level=0", "is not a number from 1 to 9"},
 		{"--compress-min=-1", "is not a size from 0"},
+		{"--max-topics=0", "is not a number from 1 to 1048576"},
+		{"--max-topic-memory=-1", "is not a size from 0"},
 		{"--spoke-rate=1000001", "is not a number from 0 to 1000000"},
 		{"--spoke-burst=-1", "is not a number from 0"},
 		{"--frames=jpeg", "is not one of text, binary"},
