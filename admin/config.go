@@ -17,6 +17,8 @@ type Config struct {
 	Loop Loop
 	// Log returns what became of the program's log; nil leaves its metrics out.
 	Log func() LogStats
+	// Keys asks for the key set by which spokes are known; nil leaves its metrics out.
+	Keys func() KeyStats
 	// Limits are those of other parts of the program, to be served as metrics beside the hub's own.
 	Limits Limits
 
@@ -73,6 +75,12 @@ type TLSStats struct {
 type LogStats struct {
 	Dropped uint64 // too much was waiting to be written
 	Failed  uint64 // they could not be written
+}
+
+// KeyStats is how a key set stands.
+type KeyStats struct {
+	Age      time.Duration // since it was fetched
+	Failures uint64        // fetches that failed
 }
 
 // Limits are limits in force by name, for metrics: lower case, words joined by '_'.

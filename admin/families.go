@@ -88,6 +88,11 @@ var families = []family{
 		ofTLS(func(t *TLSStats, emit emit) { emit(float64(t.NotAfter.Unix())) })},
 	{"hub_ready", "1 while new connections are welcome.", gauge, nil, flag(func(n *snapshot) bool { return n.ready })},
 
+	{"hub_auth_keys_age_seconds", "Time since the key set was fetched; as long as it never was, since it was first tried.", gauge, nil,
+		ofKeys(func(k *KeyStats) float64 { return k.Age.Seconds() })},
+	{"hub_auth_key_fetch_failures_total", "Fetches of the key set that failed.", counter, nil,
+		ofKeys(func(k *KeyStats) float64 { return float64(k.Failures) })},
+
 	{"hub_event_streams", "Readers of GET /v1/events and /v1/stats.", gauge, nil, one(func(n *snapshot) int64 { return n.streams })},
 	{"hub_slow_event_streams_total", "Such readers cut off for being slow.", counter, nil,
 		one(func(n *snapshot) uint64 { return n.slowStreams })},
@@ -146,6 +151,15 @@ func forbidden(n *snapshot, emit emit) {
 func refusedTopics(n *snapshot, emit emit) {
 	for reason, count := range n.hub.RefusedTopics {
 		emit(float64(count), reason)
+	}
+}
+
+// ofKeys is a metric of the key set, if there is one.
+func ofKeys(value func(*KeyStats) float64) func(*snapshot, emit) {
+	return func(n *snapshot, emit emit) {
+		if n.keys != nil {
+			emit(value(n.keys))
+		}
 	}
 }
 

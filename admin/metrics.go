@@ -85,6 +85,7 @@ type snapshot struct {
 	hub         fanout.Stats
 	loop        *LoopStats // nil if nobody knows
 	log         *LogStats  // the same
+	keys        *KeyStats  // nil if there is no key set
 	limits      Limits
 	build       []string
 	ready       bool
@@ -105,6 +106,10 @@ func (s *Server) snapshot() *snapshot {
 	if stats := s.config.Log; stats != nil {
 		log := stats()
 		now.log = &log
+	}
+	if stats := s.config.Keys; stats != nil {
+		keys := stats()
+		now.keys = &keys
 	}
 	return now
 }

@@ -263,6 +263,31 @@ func TestASetThatIsNotThereYet(t *testing.T) {
 	require.NotContains(t, log.String(), "secret")
 }
 
+func TestTheAgeOfASetIsKnown(t *testing.T) {
+	i := newIssuer(t, nil)
+	v := newVerifier(t, Config{JWKS: i.URL, Refresh: time.Millisecond, Logger: slog.New(slog.DiscardHandler)})
+	stats := func() KeyStats {
+		k, ok := v.KeyStats()
+		require.True(t, ok)
+		return k
+	}
+	old := stats()
+	require.NotZero(t, old.Failures)
+	require.Positive(t, old.Age)
+	require.Eventually(t, func() bool { k := stats(); return k.Failures > old.Failures+1 && k.Age > 20*time.Millisecond }, 5*time.Second, time.Millisecond)
+	b := setOf(t, jwkOf(t, "1", &ecKey.PublicKey))
+	i.body.Store(&b)
+	require.Eventually(t, func() bool { return stats().Age < 20*time.Millisecond }, 5*time.Second, time.Millisecond, "fetched, it is young")
+	i.body.Store(nil)
+	fresh := stats()
+	require.Eventually(t, func() bool { k := stats(); return k.Failures > fresh.Failures && k.Age > 20*time.Millisecond }, 5*time.Second, time.Millisecond,
+		"a fetch that fails leaves it to age")
+
+	v = newVerifier(t, Config{Key: []byte(strings.Repeat("secret", 8))})
+	_, ok := v.KeyStats()
+	require.False(t, ok, "a key has no age")
+}
+
 func TestASetIsReadAgain(t *testing.T) {
 	name := file(t, setOf(t, jwkOf(t, "1", &ecKey.PublicKey)))
 	v := newVerifier(t, Config{JWKS: "file:" + name, Refresh: time.Millisecond, Logger: slog.New(slog.DiscardHandler)})

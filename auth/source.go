@@ -41,6 +41,10 @@ type source struct {
 	// Any goroutine, atomically.
 	keys    atomic.Pointer[keySet] // nil as long as none could be fetched
 	waiting atomic.Int32
+	good    atomic.Int64 // when the latest fetch that went well ended, in nanoseconds since began
+	failed  atomic.Uint64
+
+	began time.Time // read-only
 
 	mu sync.Mutex // a leaf
 	// +checklocks:mu
@@ -54,7 +58,7 @@ type source struct {
 func newSource(location string, refresh time.Duration, logger *slog.Logger) (*source, error) {
 	s := &source{
 		location: location, refresh: refresh, pause: time.Second, logger: logger,
-		askc: make(chan struct{}, 1), donec: make(chan struct{}),
+		askc: make(chan struct{}, 1), donec: make(chan struct{}), began: time.Now(),
 	}
 	if u, err := url.Parse(location); err == nil && (u.Scheme == "http" || u.Scheme == "https") && u.Host != "" {
 		s.remote, s.pause = true, 5*time.Second
@@ -116,6 +120,7 @@ func (s *source) fetch(ctx context.Context) error {
 	s.fetched = time.Now()
 	if err == nil {
 		s.keys.Store(set)
+		s.good.Store(int64(s.fetched.Sub(s.began)))
 	}
 	if s.fetchc != nil {
 		close(s.fetchc)
@@ -125,6 +130,7 @@ func (s *source) fetch(ctx context.Context) error {
 	if err != nil {
 		err = fmt.Errorf("auth: %s: %w", s.shown(), err)
 		if ctx.Err() != context.Canceled {
+			s.failed.Add(1)
 			s.logger.Error("auth: no new keys", slog.Any("error", err), slog.Bool("thoseFromBeforeStay", s.keys.Load() != nil))
 		}
 		return err

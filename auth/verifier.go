@@ -86,6 +86,23 @@ func (v *Verifier) Close() {
 	}
 }
 
+// KeyStats is how the key set stands.
+type KeyStats struct {
+	// Age is how long ago the set was fetched; as long as it never was, how long that has been tried.
+	Age time.Duration
+	// Failures is how many fetches have failed.
+	Failures uint64
+}
+
+// KeyStats returns how the key set stands. It reports false if there is none, but a key that stays.
+func (v *Verifier) KeyStats() (KeyStats, bool) {
+	s := v.source
+	if s == nil {
+		return KeyStats{}, false
+	}
+	return KeyStats{time.Since(s.began) - time.Duration(s.good.Load()), s.failed.Load()}, true
+}
+
 // Request returns what the token of a handshake allows. It waits for a key set that has to be fetched
 // because of it, until the request's context is done.
 func (v *Verifier) Request(r *http.Request) (fanout.Claims, error) {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 
+	"github.com/alkdev/hub/admin"
 	"github.com/alkdev/hub/auth"
 )
 
@@ -33,6 +34,20 @@ func parseAuthKey(s string) ([]byte, error) {
 		return nil, fmt.Errorf("%q: %w", s, err)
 	}
 	return b, nil
+}
+
+// keyStats returns what asks for the key set of v, nil if there is none.
+func keyStats(v *auth.Verifier) func() admin.KeyStats {
+	if v == nil {
+		return nil
+	}
+	if _, ok := v.KeyStats(); !ok {
+		return nil
+	}
+	return func() admin.KeyStats {
+		k, _ := v.KeyStats()
+		return admin.KeyStats{Age: k.Age, Failures: k.Failures}
+	}
 }
 
 // verifier returns who looks at the tokens of spokes, nil if they need none.

@@ -116,6 +116,23 @@ func TestASpokeNeedsAToken(t *testing.T) {
 	require.Contains(t, string(text), `hub_refused_connections_total{reason="forbidden"} 1`)
 }
 
+func TestMetricsSayHowTheKeySetStands(t *testing.T) {
+	metrics := func(args ...string) string {
+		_, admin, _ := startHub(t, args...)
+		resp, err := http.Get(admin + "/metrics")
+		require.NoError(t, err)
+		defer resp.Body.Close()
+		b, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return string(b)
+	}
+	got := metrics("--auth-jwks=http://127.0.0.1:1/keys")
+	require.Contains(t, got, "\nhub_auth_key_fetch_failures_total 1\n")
+	require.Contains(t, got, "\nhub_auth_keys_age_seconds ")
+	require.NotContains(t, metrics("--auth-jwt-key="+authSecret), "hub_auth_key")
+	require.NotContains(t, metrics(), "hub_auth_key")
+}
+
 func TestATokenThatExpiresClosesTheSpoke(t *testing.T) {
 	t.Setenv("HUB_AUTH_JWT_KEY", authSecret)
 	spokes, _, _ := startHub(t)

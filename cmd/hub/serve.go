@@ -15,6 +15,7 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/alkdev/hub/admin"
+	"github.com/alkdev/hub/auth"
 	"github.com/alkdev/hub/codec"
 	"github.com/alkdev/hub/fanout"
 	"github.com/alkdev/hub/loop"
@@ -89,7 +90,7 @@ func runHub(ctx context.Context, c *config, logger *slog.Logger, started func(sp
 	if err != nil {
 		return fmt.Errorf("--listen %s: %w", c.listen, cause(err))
 	}
-	operator, adminLn, err := c.startAdmin(hub, server, pair, logger)
+	operator, adminLn, err := c.startAdmin(hub, server, verifier, pair, logger)
 	if err != nil {
 		_ = ln.Close()
 		return err
@@ -139,7 +140,7 @@ func cause(err error) error {
 }
 
 // startAdmin returns the operator's side and its listener, both nil if it is off.
-func (c *config) startAdmin(hub *fanout.Hub, server *loop.Server, pair *certificate, logger *slog.Logger) (*admin.Server, net.Listener, error) {
+func (c *config) startAdmin(hub *fanout.Hub, server *loop.Server, verifier *auth.Verifier, pair *certificate, logger *slog.Logger) (*admin.Server, net.Listener, error) {
 	if c.admin == "off" {
 		return nil, nil, nil
 	}
@@ -147,7 +148,7 @@ func (c *config) startAdmin(hub *fanout.Hub, server *loop.Server, pair *certific
 	if err != nil {
 		return nil, nil, fmt.Errorf("--admin %s: %w", c.admin, cause(err))
 	}
-	operator, err := admin.New(c.adminConfig(hub, server, pair, logger))
+	operator, err := admin.New(c.adminConfig(hub, server, verifier, pair, logger))
 	if err != nil {
 		_ = ln.Close()
 		return nil, nil, err
@@ -187,11 +188,11 @@ func (c *config) announce(logger *slog.Logger, ln, adminLn net.Listener, lc loop
 		slog.Int("shards", c.shards), slog.Int("pollers", c.pollers))
 }
 
-func (c *config) adminConfig(hub *fanout.Hub, server *loop.Server, pair *certificate, logger *slog.Logger) admin.Config {
+func (c *config) adminConfig(hub *fanout.Hub, server *loop.Server, verifier *auth.Verifier, pair *certificate, logger *slog.Logger) admin.Config {
 	lc := server.Config()
 	return admin.Config{
 		Hub: hub, Token: c.adminToken, Pprof: c.pprof, Version: versionText(),
-		MaxBodyBytes: c.adminMaxBody, Logger: logger, Log: c.logStats,
+		MaxBodyBytes: c.adminMaxBody, Logger: logger, Log: c.logStats, Keys: keyStats(verifier),
 		Loop: admin.Loop{
 			Ready: server.Ready,
 			Stats: func() admin.LoopStats {
