@@ -127,7 +127,7 @@ func TestReservedEventsReachTheirCallbacksInOrder(t *testing.T) {
 		"{Spoke:s1 Node:n1 ExpiresInMs:0} s1 n1",
 		"event tick:1",
 		"{Dropped:3 Conflated:2 Reason:slow}",
-		"7 {Code:bad_envelope Message:no}",
+		"7 {Code:bad_envelope Message:no Refused:0 RetryAfterMs:0}",
 		"{ReconnectAfterMs:50}",
 		`__subscribed  {"topics":["tick:*"]}`,
 		"__later  1",

@@ -9,14 +9,15 @@ import (
 	"github.com/alkdev/hub/loop"
 )
 
-// Hub is this module's own, set up as cmd/hub does it with the defaults of its flags, but for pings. A
-// listener dispatches what the publisher sends to every other spoke; what is sent is an envelope, so
-// it is parsed and checked on the way, which no other server here does. Its welcome is the greeting.
+// Hub is this module's own, set up as cmd/hub does it with the defaults of its flags, but for pings, and the
+// rate of a spoke: the publisher is one. A listener dispatches what it sends to every other spoke; what is
+// sent is an envelope, so it is parsed and checked on the way, which no other server here does. Its welcome
+// is the greeting.
 func Hub() (Server, error) {
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
 	codec.Pretouch()
 	hub, err := fanout.New(fanout.Config{
-		Node: "peers", Logger: quiet, Limits: fanout.Limits{SpokeLag: fanout.DefaultSpokeLag},
+		Node: "peers", Logger: quiet, Limits: fanout.Limits{SpokeLag: fanout.DefaultSpokeLag}, SpokeRatePerSec: -1,
 	})
 	if err != nil {
 		return Server{}, err
