@@ -133,7 +133,7 @@ func BenchmarkTopics(b *testing.B) {
 func BenchmarkRelay(b *testing.B) {
 	const window = 64
 	b.Run("payload=256", func(b *testing.B) {
-		h := newHub(b, Config{})
+		h := newHub(b, Config{SpokeRatePerSec: MaxSpokeRatePerSec, SpokeBurst: 1 << 30})
 		from := connectNull(b, h, 1, nil)[0]
 		_, err := h.AddListener("*", func(s *Spoke, e codec.Envelope) { _, _ = h.Dispatch(e) })
 		require.NoError(b, err)
@@ -150,4 +150,23 @@ func BenchmarkRelay(b *testing.B) {
 		}
 		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(n), "ns/event")
 	})
+}
+
+// BenchmarkReceive takes a message from a spoke, as it was read, up to a listener that does nothing.
+func BenchmarkReceive(b *testing.B) {
+	for _, perSec := range []int{MaxSpokeRatePerSec, -1} { // never reached, and none
+		b.Run(fmt.Sprintf("payload=256/limit=%t", perSec > 0), func(b *testing.B) {
+			h := newHub(b, Config{SpokeRatePerSec: perSec, SpokeBurst: 1 << 30})
+			from := connectNull(b, h, 1, nil)[0]
+			_, err := h.AddListener("*", func(*Spoke, codec.Envelope) {})
+			require.NoError(b, err)
+			message, err := codec.AppendEnvelope(nil, event("tick", "42", 256))
+			require.NoError(b, err)
+			b.ReportAllocs()
+			for b.Loop() {
+				from.Receive(message)
+			}
+			require.Zero(b, h.Stats().RateLimited)
+		})
+	}
 }
