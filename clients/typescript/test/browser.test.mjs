@@ -92,12 +92,12 @@ for (const place of ['page', 'worker']) {
       const spoke = await open(t, place);
       const hub = await startHub(t, { flags: ['--origins', spoke.origin], env: { HUB_AUTH_JWT_KEY: KEY } });
       const bad = token({ key: 'another secret of thirty-two bytes' });
-      await spoke.tell('connect', { url: hub.url, tokens: [bad, token({ seconds: 4 }), token()] });
+      await spoke.tell('connect', { url: hub.url, tokens: [bad, token({ seconds: 6 }), token()] });
       await spoke.tell('listen', 'tick:1');
       const { spoke: id } = await spoke.state('open');
       assert.deepEqual(spoke.errors(), ['connect']);
       await subscribed(hub, 'tick:1');
-      await new Promise((resolve) => setTimeout(resolve, 4500)); // past the exp of the one it came with
+      await new Promise((resolve) => setTimeout(resolve, 6500)); // past the exp of the one it came with
       assert.deepEqual((await hub.spokes()).map((s) => s.id), [id], 'it was renewed');
       await spoke.tell('listen', 'order:1');
       const error = await spoke.said.until((e) => e.code === 'forbidden');
