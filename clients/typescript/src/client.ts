@@ -220,9 +220,9 @@ export class Client {
         break;
       case '__authed': {
         this.#expires(payload.expiresInMs);
+        subscriptions.retry();
         const lost = subscriptions.lose((payload.unsubscribed as string[] | undefined) ?? []);
         if (lost.length) this.#tell({ code: 'forbidden', message: 'the fresh token does not allow all topics', topics: lost });
-        else subscriptions.retry();
         this.flush();
         break;
       }

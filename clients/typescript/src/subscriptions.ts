@@ -4,6 +4,9 @@ import { byteLength } from './topics.js';
 const MAX_TOPICS = 64;
 const MAX_BYTES = 16 * 1024;
 
+/** So many refusals on a connection are looked into. The hub closes a spoke after 16 in a minute. */
+const MAX_REFUSALS = 8;
+
 /** A control message of the hub's protocol. */
 export const control = (type: string, id: string, payload: unknown): string => JSON.stringify({ type, id, payload });
 
@@ -18,6 +21,7 @@ export class Subscriptions {
   readonly #changed = new Set<string>(); // may be wanted and not told, or told and not wanted
   readonly #unanswered = new Map<string, string[]>(); // topics by the id of their __subscribe
   #sequence = 0;
+  #refusals = 0; // on this connection
   #narrowed = false; // the hub does not send everything any more
   #known: string | undefined; // a pattern that the hub has taken
 
@@ -31,6 +35,7 @@ export class Subscriptions {
     this.#told.clear();
     this.#unanswered.clear();
     this.#narrowed = false;
+    this.#refusals = 0;
     this.retry();
     for (const pattern of this.#wanted.keys()) this.#changed.add(pattern);
   }
@@ -87,14 +92,14 @@ export class Subscriptions {
   }
 
   /**
-   * The hub has refused the __subscribe with this id. Returns the topics that are not subscribed to for good; if the
-   * message names the one at fault, the others are asked for again. Undefined if the id is none of ours.
+   * The hub has refused the __subscribe with this id. Returns the topics that stay refused: the one that the message
+   * names, and the others are asked for again; or all of them. Undefined if the id is none of ours.
    */
   refuse(id: string, message: string): string[] | undefined {
     const topics = this.#unanswered.get(id);
     if (!topics) return id === '__s0' ? [] : undefined;
     this.#unanswered.delete(id);
-    const named = topics.filter((topic) => ` ${message} `.includes(` ${topic} `));
+    const named = this.#refusals++ < MAX_REFUSALS ? topics.filter((topic) => ` ${message} `.includes(` ${topic} `)) : [];
     for (const topic of topics) {
       this.#told.delete(topic);
       this.#changed.add(topic);

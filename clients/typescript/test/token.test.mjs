@@ -93,12 +93,28 @@ describe('tokens', { concurrency: 6 }, () => {
     c.target.renew();
     const lost = await c.error('forbidden', from);
     assert.deepEqual([...lost.topics].sort(), ['tick:2', 'tick:3']);
+    await subscribed(hub, 'order:2');
+    assert.deepEqual((await hub.spokes())[0].topics, ['order:1', 'order:2', 'tick:1']);
 
     topics = ['*'];
     c.target.renew();
-    await subscribed(hub, 'order:2');
     await eventually(async () => (await hub.spokes())[0].topics.length === 5);
     assert.equal(c.target.status.state, 'open');
+  });
+
+  test('many refused topics do not cost the connection', async (t) => {
+    const hub = await startGuardedHub(t);
+    const c = connect(t, hub.url, { token: token() });
+    c.listen('tick:1');
+    const { spoke } = await c.state('open');
+    await subscribed(hub, 'tick:1');
+    const all = [...Array(100).keys()].map((n) => `order:${n}`);
+    for (const topic of all) c.listen(topic);
+    await eventually(() => c.errors().flatMap((e) => e.topics).length >= all.length);
+    c.listen('tick:2');
+    await subscribed(hub, 'tick:2');
+    assert.deepEqual((await hub.spokes()).map((s) => s.id), [spoke]);
+    assert.deepEqual(c.errors().flatMap((e) => e.topics).sort(), all.sort(), 'each is told once');
   });
 
   test('a fresh token that is not taken is followed by another', async (t) => {
