@@ -92,9 +92,9 @@ func (c *compressor) release() {
 func (d *Deflater) deflate(f *Frame) *Frame {
 	c := d.compressors.Get().(*compressor)
 	defer d.compressors.Put(c)
-	payload := c.compress(f.payload())
+	payload := c.compress(f.Message())
 	defer c.release()
-	if len(payload) >= len(f.payload()) {
+	if len(payload) >= len(f.Message()) {
 		return nil
 	}
 	buf := make([]byte, maxHeaderBytes+len(payload))
@@ -110,7 +110,7 @@ func (d *Deflater) deflate(f *Frame) *Frame {
 // The twin is made by the first call, for which others at the same time wait, and kept for as long
 // as f is: it is shared like f, and d is the same in every call. The twin does not keep f.
 func (f *Frame) Compressed(d *Deflater) *Frame {
-	if d == nil || f.headerLen == 0 || len(f.payload()) < d.minBytes {
+	if d == nil || f.headerLen == 0 || len(f.Message()) < d.minBytes {
 		return nil
 	}
 	f.twinOnce.Do(func() { f.twin = d.deflate(f) })

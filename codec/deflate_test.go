@@ -77,7 +77,7 @@ func TestCompressedTwinCarriesTheSameEvent(t *testing.T) {
 				z := f.Compressed(d)
 				require.NotNil(t, z)
 				require.Equal(t, op, z.Opcode())
-				require.Equal(t, string(f.payload()), string(inflatedFrame(t, z)))
+				require.Equal(t, string(f.Message()), string(inflatedFrame(t, z)))
 				require.Equal(t, []string{f.Topic(), f.Type(), f.ID()}, []string{z.Topic(), z.Type(), z.ID()})
 				require.Less(t, z.Len(), f.Len())
 				require.Equal(t, z.Len(), len(z.Bytes()))
@@ -102,7 +102,7 @@ func TestThereIsNoTwinWhereNothingIsGained(t *testing.T) {
 		require.NoError(t, err)
 		return f
 	}
-	rest := 100 - len(frame(`""`).payload())
+	rest := 100 - len(frame(`""`).Message())
 	noise := make([]byte, 100)
 	rnd := rand.New(rand.NewPCG(1, 1))
 	for i := range noise {
@@ -144,7 +144,7 @@ func TestTwinIsMadeOnce(t *testing.T) {
 		for g := range got {
 			require.Same(t, got[0][i], got[g][i])
 		}
-		require.Equal(t, string(f.payload()), string(inflatedFrame(t, got[0][i])))
+		require.Equal(t, string(f.Message()), string(inflatedFrame(t, got[0][i])))
 	}
 }
 
@@ -202,7 +202,7 @@ func BenchmarkCompressedStd(b *testing.B) {
 		benchDeflate(b, level, func(f *Frame) int {
 			out.Reset()
 			w.Reset(&out)
-			if _, err := w.Write(f.payload()); err != nil {
+			if _, err := w.Write(f.Message()); err != nil {
 				b.Fatal(err)
 			}
 			if err := w.Flush(); err != nil {

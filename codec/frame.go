@@ -74,8 +74,8 @@ func NewFrame(e Envelope, op Opcode) (*Frame, error) {
 	return &Frame{bytes: b, topic: e.Topic(), typeLen: len(e.Type), headerLen: len(b) - length}, nil
 }
 
-// payload returns the message of an event's frame, which is not compressed.
-func (f *Frame) payload() []byte { return f.bytes[f.headerLen:] }
+// Message returns what an event's or message's frame carries, the JSON of the envelope, shared as Bytes are.
+func (f *Frame) Message() []byte { return f.bytes[f.headerLen:] }
 
 // NewMessage frames a message of no event, op being Text or Binary. The message is copied.
 func NewMessage(op Opcode, message []byte) *Frame {

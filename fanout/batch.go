@@ -22,13 +22,19 @@ func (e *BatchError) Unwrap() error { return e.Err }
 
 // DispatchBatch dispatches events in their order, all of them or none, and nothing in between: a spoke
 // that wants them all and is idle gets them with one write. It never blocks. Receipt.Matched is the sum over the events. The error is a *BatchError
-// for one of them, ErrBatchTooLarge or ErrOverloaded; then nothing was sent.
+// for one of them, ErrBatchTooLarge, ErrOverloaded or ErrNotForwarded; then nothing was sent.
 func (h *Hub) DispatchBatch(events []codec.Envelope) (Receipt, error) {
 	items, err := h.newBatch(events)
 	if err != nil {
 		return Receipt{}, err
 	}
-	return Receipt{Matched: h.fanOut(items...)}, nil
+	forwarded := true
+	if h.config.Cluster != nil {
+		if forwarded, err = h.forward(items...); err != nil {
+			return Receipt{}, err
+		}
+	}
+	return Receipt{Matched: h.fanOut(items...), NotForwarded: !forwarded}, nil
 }
 
 // DispatchBatch is Hub.DispatchBatch to this spoke alone, see Dispatch.

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"time"
 	"unicode/utf8"
@@ -59,6 +60,9 @@ type Config struct {
 	// that reads the connection and must not block; ErrAuthUnavailable lets the spoke try again. The
 	// text of the error is told to the spoke. Nil takes no tokens.
 	Renew func(token string) (Claims, error)
+
+	// Cluster joins the hub with others; nil for a hub that is alone.
+	Cluster Cluster
 
 	// OnConnection runs when a spoke has connected, before its first event reaches a listener.
 	// OnDisconnection runs once, after its last. Both run on the goroutine of the connection's
@@ -148,6 +152,7 @@ type Hub struct {
 	rate   rate // of config
 	began  time.Time
 	shards []*shard
+	suffix string // of the ids of spokes, "" without a cluster
 
 	// Any goroutine, atomically.
 	nextShard    atomic.Uint32
@@ -182,6 +187,9 @@ func New(c Config) (*Hub, error) {
 		return nil, err
 	}
 	h := &Hub{config: c, rate: rate, began: time.Now()}
+	if c.Cluster != nil {
+		h.suffix = "-" + c.Cluster.ID()
+	}
 	h.taps.hub = h
 	for i := range c.Shards {
 		h.shards = append(h.shards, newShard(h, i))
@@ -194,8 +202,10 @@ func New(c Config) (*Hub, error) {
 
 // Receipt says what became of a dispatched event.
 type Receipt struct {
-	// Matched is how many spokes took it on.
+	// Matched is how many spokes of this hub took it on.
 	Matched int
+	// NotForwarded: other hubs do not get it, for they cannot be reached.
+	NotForwarded bool
 }
 
 // Dispatch sends an event to every spoke that wants it. It never blocks. Events that one goroutine
@@ -213,7 +223,13 @@ func (h *Hub) DispatchExcept(s *Spoke, e codec.Envelope) (Receipt, error) {
 	if err := h.reserve(it); err != nil {
 		return Receipt{}, err
 	}
-	return Receipt{Matched: h.fanOut(it)}, nil
+	forwarded := true
+	if h.config.Cluster != nil {
+		if forwarded, err = h.forward(it); err != nil {
+			return Receipt{}, err
+		}
+	}
+	return Receipt{Matched: h.fanOut(it), NotForwarded: !forwarded}, nil
 }
 
 // fanOut posts items that have been reserved to the shards that hold takers, all of them at once: a
@@ -229,8 +245,22 @@ func (h *Hub) fanOut(items ...*item) (matched int) {
 	return matched
 }
 
-// DispatchTo sends an event to the spoke with the given id alone. It reports whether there is one.
+// DispatchTo sends an event to the spoke with the given id alone, on whichever hub it is. It reports
+// whether there is one; of another hub's, whether that hub is there: Carry waits for its answer.
 func (h *Hub) DispatchTo(id string, e codec.Envelope) (found bool, err error) {
+	if h.elsewhere(id) {
+		if e.Reserved() {
+			return false, ErrReserved
+		}
+		if err := e.Check(); err != nil {
+			return false, err
+		}
+		err := h.config.Cluster.Send(id, Order{Events: []codec.Envelope{e}}, nil)
+		if errors.Is(err, ErrNoSpoke) {
+			return false, nil
+		}
+		return err == nil, err
+	}
 	if s := h.Spoke(id); s != nil {
 		r, err := s.Dispatch(e)
 		return r.Matched > 0, err
@@ -399,8 +429,12 @@ const (
 	slotMask  = 1<<24 - 1 // of a spoke's id; above it are the shard and a random number
 )
 
-// Spoke returns the spoke with the given id, or nil if there is none.
+// Spoke returns the spoke of this hub with the given id, or nil if there is none.
 func (h *Hub) Spoke(id string) *Spoke {
+	id, ours := strings.CutSuffix(id, h.suffix)
+	if !ours {
+		return nil
+	}
 	n, err := strconv.ParseUint(id, 16, 64)
 	shard := int(n>>24) & (maxShards - 1)
 	if err != nil || len(id) != 16 || shard >= len(h.shards) {

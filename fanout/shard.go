@@ -22,7 +22,7 @@ type shard struct {
 	wakec  chan struct{} // 1 deep, never closed
 	donec  chan struct{} // closed by run
 
-	// mu is a leaf lock: nothing is locked, written or called while holding it.
+	// mu is a leaf lock but for Cluster.Want: nothing else is locked, written or called while holding it.
 	mu sync.Mutex
 	// +checklocks:mu
 	index index
@@ -97,6 +97,9 @@ func newShard(h *Hub, number int) *shard {
 		rules: rules{limits: h.config.Limits, op: h.config.Opcode, held: &h.heldBytes},
 	}
 	sh.index.sets = make(map[string]*takers)
+	if c := h.config.Cluster; c != nil {
+		sh.index.want = c.Want
+	}
 	sh.pongs = make(map[*Spoke]pongs)
 	return sh
 }
@@ -226,7 +229,7 @@ func (sh *shard) join(s *Spoke, topics []codec.Pattern, welcome func() *item) er
 	case sh.hub.config.Explicit:
 		s.subs = &subscriptions{}
 	default:
-		s.inAll = sh.index.all.add(s)
+		sh.index.enter(s, codec.Everything)
 	}
 	if it := welcome(); it != nil {
 		sh.inbox = append(sh.inbox, post{item: it, one: s})

@@ -76,8 +76,8 @@ type closingOrder struct {
 	due    int64 // when to stop waiting for the queue, in nanoseconds of the hub's clock
 }
 
-// ID returns the spoke's id, unique in this hub and hard to guess.
-func (s *Spoke) ID() string { return fmt.Sprintf("%016x", s.id) }
+// ID returns the spoke's id, unique in this hub, of a Cluster in all of them, and hard to guess.
+func (s *Spoke) ID() string { return fmt.Sprintf("%016x%s", s.id, s.shard.hub.suffix) }
 
 // TakeCompressed says that the peer has negotiated permessage-deflate, without context takeover: the
 // spoke gets the compressed twin of a frame where Config.Deflater makes one. It is called before

@@ -17,6 +17,10 @@ type index struct {
 	sets  map[string]*takers // by pattern, "type:*" and "type:id"
 	bytes int64              // what subscriptions take, see memory.go
 	told  int64              // how much of that is in Hub.topicBytes
+
+	// want is told of the first taker of a pattern, with 1, and of the last one's leave, with -1. It is
+	// Cluster.Want, nil without a cluster.
+	want func(p codec.Pattern, n int)
 }
 
 // takers is a set of spokes as a dense slice.
@@ -130,7 +134,9 @@ func (s *Spoke) wantsLocked(typ, id string) bool {
 // enter puts s into the set of p.
 func (x *index) enter(s *Spoke, p codec.Pattern) (position int32) {
 	if p == codec.Everything {
-		s.inAll = x.all.add(s)
+		if s.inAll = x.all.add(s); s.inAll == 0 {
+			x.wanted(p, 1)
+		}
 		return s.inAll
 	}
 	set := x.sets[p.String()]
@@ -138,6 +144,7 @@ func (x *index) enter(s *Spoke, p codec.Pattern) (position int32) {
 		set = &takers{}
 		x.sets[p.String()] = set
 		x.bytes += setBytes
+		x.wanted(p, 1)
 	}
 	return set.add(s)
 }
@@ -149,6 +156,9 @@ func (x *index) leave(s *Spoke, p codec.Pattern, position int32) {
 			moved.inAll = position
 		}
 		s.inAll = notIndexed
+		if len(x.all.spokes) == 0 {
+			x.wanted(p, -1)
+		}
 		return
 	}
 	set := x.sets[p.String()]
@@ -159,6 +169,13 @@ func (x *index) leave(s *Spoke, p codec.Pattern, position int32) {
 	if len(set.spokes) == 0 {
 		delete(x.sets, p.String())
 		x.bytes -= setBytes
+		x.wanted(p, -1)
+	}
+}
+
+func (x *index) wanted(p codec.Pattern, n int) {
+	if x.want != nil {
+		x.want(p, n)
 	}
 }
 

@@ -65,6 +65,7 @@ type config struct {
 	logBuffer              int64
 	log                    *logqueue.Writer // set by startLog
 	pprof                  bool
+	engine                 engineConfig
 }
 
 const serveSynopsis = `hub serve: run the hub.
@@ -141,6 +142,7 @@ func serveFlags(c *config) *flags {
 	add(f, &c.frames, "frames", "kind of WebSocket messages that the hub sends: text or binary", oneOf("text", "binary"), showText)
 	add(f, &c.relay, "relay", "where events from spokes go beside the listeners: off, or others for all other spokes", oneOf("off", "others"), showText)
 	add(f, &c.drainTimeout, "drain-timeout", "time over which spokes are sent away at the end", duration(moment, day), showDuration)
+	addEngineFlags(f, &c.engine)
 	add(f, &c.logLevel, "log-level", "debug, info, warn or error", parseLevel, func(l slog.Level) string { return strings.ToLower(l.String()) })
 	add(f, &c.logFormat, "log-format", "text or json", oneOf("text", "json"), showText)
 	add(f, &c.logBuffer, "log-buffer", "bytes of the log that may wait to be written; lines beyond that are dropped, and the log says how many", size(1<<12, 1<<30), showSize)
@@ -187,6 +189,7 @@ func (c *config) check(f *flags) (warnings []string) {
 	if c.spokeRate == 0 && c.spokeBurst > 0 {
 		f.problem("--spoke-burst: it needs a --spoke-rate")
 	}
+	warnings = append(warnings, c.engine.check(f, c.echo)...)
 	if limit := loop.DescriptorLimit(); c.maxSpokes > limit-loop.ReservedDescriptors {
 		warnings = append(warnings, fmt.Sprintf("at most about %d spokes can connect: the descriptor limit is %d, --max-spokes %d (raise it with ulimit -n or LimitNOFILE)",
 			limit-loop.ReservedDescriptors, limit, c.maxSpokes))

@@ -56,11 +56,24 @@ func runHub(ctx context.Context, c *config, logger *slog.Logger, started func(sp
 		defer verifier.Close()
 		fc.Renew = verifier.Renew
 	}
+	member, err := c.engine.member(c.node, c.spokeBuffer, logger)
+	if err != nil {
+		return err
+	}
+	if member != nil {
+		fc.Cluster = member
+	}
 	hub, err := fanout.New(fc)
 	if err != nil {
 		return err
 	}
 	defer hub.Close()
+	if err := join(ctx, member, hub); err != nil {
+		return fmt.Errorf("--engine: %w", err)
+	}
+	if member != nil {
+		defer member.Close() // once the spokes have gone
+	}
 	if c.relay == "others" {
 		if _, err := hub.AddListener("*", func(s *fanout.Spoke, e codec.Envelope) { relay(hub, s, e) }); err != nil {
 			return err

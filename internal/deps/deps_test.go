@@ -16,8 +16,8 @@ import (
 
 const module = "github.com/alkdev/hub/"
 
-// allowed lists the imports within the module: codec <- fanout <- loop <- cmd/hub, admin and auth
-// beside loop, client and loadgen on codec alone. Packages below internal may be imported by all.
+// allowed lists the imports within the module: codec <- fanout <- loop <- cmd/hub, admin, auth
+// and cluster beside loop, client and loadgen on codec alone. Packages below internal may be imported by all.
 var allowed = map[string][]string{
 	"codec":   {},
 	"fanout":  {"codec"},
@@ -27,7 +27,10 @@ var allowed = map[string][]string{
 	"client":  {"codec"},
 	"loadgen": {"codec"},
 	"bench":   {"codec", "fanout", "loop"},
-	"cmd/hub": {"codec", "fanout", "loop", "admin", "auth", "client", "loadgen"},
+	"cmd/hub": {"codec", "fanout", "loop", "admin", "auth", "client", "loadgen", "cluster", "cluster/embedded"},
+
+	"cluster":          {"codec", "fanout"},
+	"cluster/embedded": {"cluster"},
 }
 
 func TestImportsPointDownwardsOnly(t *testing.T) {

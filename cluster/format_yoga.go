@@ -1,0 +1,100 @@
+package cluster
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/alkdev/hub/codec"
+)
+
+// NATSYoga is the format of GraphQL gateways over NATS: the event tick:42 is published under
+// prefix:tick:42, or tick:42 if the prefix is "", and the message is its payload alone.
+//
+// NATS has no wildcard within a word, so a hub that wants every id of a type asks for everything and leaves
+// out what it does not want. A topic that is no NATS subject (with white space, or with an empty word, * or
+// > between dots) stays on its hub. There is nothing in a message to tell one from another: while
+// subscriptions change an event may come twice.
+func NATSYoga(prefix string) (Format, error) {
+	if strings.ContainsAny(prefix, " \t\r\n*>:") || prefix != "" && !isSubject(prefix) {
+		return nil, fmt.Errorf("cluster: %.100q cannot begin a NATS subject", prefix)
+	}
+	if prefix != "" {
+		prefix += ":"
+	}
+	return natsYoga{prefix}, nil
+}
+
+type natsYoga struct{ prefix string }
+
+// isSubject reports whether s is a NATS subject without wildcards.
+func isSubject(s string) bool {
+	if strings.ContainsAny(s, " \t\r\n\f\x00") {
+		return false
+	}
+	for word := range strings.SplitSeq(s, ".") {
+		if word == "" || word == "*" || word == ">" {
+			return false
+		}
+	}
+	return true
+}
+
+func (f natsYoga) Subject(typ, id string) (string, bool) {
+	subject := f.prefix + typ + ":" + id
+	return subject, isSubject(subject)
+}
+
+func (f natsYoga) Topic(subject string) (typ, id string, ok bool) {
+	topic, ours := strings.CutPrefix(subject, f.prefix)
+	typ, id, ok = codec.SplitTopic(topic)
+	return typ, id, ok && ours && typ != "" && !strings.HasPrefix(typ, codec.ReservedPrefix)
+}
+
+func (f natsYoga) Widen(p codec.Pattern) codec.Pattern {
+	typ, id, _ := codec.SplitTopic(p.String())
+	if _, ok := f.Subject(typ, id); p == p.OfType() || !ok {
+		return codec.Everything
+	}
+	return p
+}
+
+func (f natsYoga) Subscription(p codec.Pattern) Subject {
+	if p == codec.Everything {
+		return Subject{">", true}
+	}
+	return Subject{f.prefix + p.String(), false}
+}
+
+// Control is a topic of a type that no event can have.
+func (f natsYoga) Control(name string) string { return f.prefix + codec.ReservedPrefix + "hub:" + name }
+
+// Append appends the payload, which is the last member of an envelope that AppendEnvelope has made.
+func (natsYoga) Append(dst, message []byte, _ Stamp) []byte {
+	return append(dst, payloadOf(message)...)
+}
+
+func (f natsYoga) Event(subject string, data []byte) (codec.Envelope, Stamp, error) {
+	typ, id, ok := f.Topic(subject)
+	if !ok {
+		return codec.Envelope{}, Stamp{}, errForeign
+	}
+	e := codec.Envelope{Type: typ, ID: id, Payload: data}
+	return e, Stamp{}, nil // what it is not, the hub finds out when it makes a frame of it
+}
+
+// payloadOf returns the payload in an envelope that AppendEnvelope has made.
+func payloadOf(message []byte) []byte {
+	i := stringEnd(message, len(`{"type":`))
+	i = stringEnd(message, i+len(`,"id":`))
+	return message[i+len(`,"payload":`) : len(message)-1]
+}
+
+// stringEnd returns the end of the JSON string that begins at i.
+func stringEnd(b []byte, i int) int {
+	for i++; b[i] != '"'; i++ {
+		if b[i] == '\\' {
+			i++
+		}
+	}
+	return i + 1
+}

@@ -1,0 +1,224 @@
+package cluster
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/alkdev/hub/codec"
+	"github.com/alkdev/hub/fanout"
+)
+
+// Member is one hub's part in a cluster. It implements fanout.Cluster: give it to the hub as
+// fanout.Config.Cluster, then Start it with the hub.
+type Member struct {
+	// Set by New and Start, read-only afterwards.
+	config   Config
+	hub      *fanout.Hub
+	interest *interest
+	out      *outgoing
+	in       *incoming
+	allHubs  string        // the subject of beats
+	thisHub  string        // the subject of orders and answers
+	stopc    chan struct{} // closed by Close
+	upc      chan struct{} // closed when the engine has been there for the first time
+	running  sync.WaitGroup
+	closing  sync.Once
+	firstUp  sync.Once
+
+	// Any goroutine, atomically.
+	counts counts
+	topics atomic.Int64
+	up     atomic.Bool
+	since  atomic.Int64 // of up, Unix nanoseconds
+
+	// The goroutine of publish only.
+	seq     uint64 // of the last event given to the engine
+	beatNo  uint64
+	message []byte // the one being handed over
+
+	orders orders
+	peers  peers
+
+	// The goroutine of deliver only.
+	batch  batch
+	origin map[string]*origin
+	rates  rates
+}
+
+// counts are what fanout.EngineInfo shows.
+type counts struct {
+	forwarded, notForwarded, refused       atomic.Uint64
+	arrived, repeated, shed, foreign, gaps atomic.Uint64
+	outages                                atomic.Uint64
+}
+
+// New returns a member that does nothing yet.
+func New(c Config) (*Member, error) {
+	if err := c.setDefaults(); err != nil {
+		return nil, err
+	}
+	m := &Member{
+		config: c, interest: newInterest(c.Format, c.Linger),
+		out: newOutgoing(c.QueueBytes), in: newIncoming(c.QueueBytes),
+		allHubs: c.Format.Control(beatsName), thisHub: c.Format.Control(c.ID),
+		stopc: make(chan struct{}), upc: make(chan struct{}), origin: make(map[string]*origin),
+	}
+	m.orders.waiting = make(map[uint64]func(error))
+	m.peers.byID = make(map[string]*peer)
+	m.since.Store(time.Now().UnixNano())
+	return m, nil
+}
+
+// Start joins the hub, whose Config.Cluster the member is, to the others. It does not wait for the
+// engine. The error is about the engine's configuration; then the member is closed.
+func (m *Member) Start(hub *fanout.Hub) error {
+	m.hub = hub
+	m.rates.at = time.Now()
+	if err := m.config.Engine.Start((*handler)(m)); err != nil {
+		close(m.stopc)
+		m.closing.Do(func() {})
+		return fmt.Errorf("cluster: %w", err)
+	}
+	m.config.Engine.Subscribe(Subject{Name: m.allHubs}, Subject{Name: m.thisHub})
+	m.running.Go(func() { m.interest.run(m.config.Engine, m.stopc, func(n int) { m.topics.Store(int64(n)) }) })
+	m.running.Go(m.deliver)
+	m.running.Go(m.tick)
+	m.running.Go(m.publish)
+	return nil
+}
+
+// Await waits until the engine is there for the first time, or ctx is done. It reports whether it is.
+func (m *Member) Await(ctx context.Context) bool {
+	select {
+	case <-m.upc:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Up reports whether the engine is there.
+func (m *Member) Up() bool { return m.up.Load() }
+
+// Close hands over what waits, takes leave of the other hubs, and ends the connection to the engine. Later
+// calls do nothing. What is dispatched at the hub from then on stays there.
+func (m *Member) Close() {
+	m.closing.Do(func() {
+		close(m.stopc)
+		m.running.Wait()
+		m.config.Engine.Close()
+		m.up.Store(false)
+		m.orders.end()
+	})
+}
+
+// ID implements fanout.Cluster.
+func (m *Member) ID() string { return m.config.ID }
+
+// Want implements fanout.Cluster.
+func (m *Member) Want(p codec.Pattern, n int) { m.interest.want(p, n) }
+
+// Forward implements fanout.Cluster.
+func (m *Member) Forward(frames ...*codec.Frame) (forwarded bool, err error) {
+	if m.up.Load() && m.out.events(frames) {
+		return true, nil
+	}
+	n := uint64(len(frames))
+	if m.config.Refuse {
+		m.counts.refused.Add(n)
+		return false, fanout.ErrNotForwarded
+	}
+	m.counts.notForwarded.Add(n)
+	return false, nil
+}
+
+// publish gives the engine what waits for it, until Close; then the rest, and a farewell.
+func (m *Member) publish() {
+	var messages []outMessage
+	ending := false
+	for {
+		messages = m.out.take(messages)
+		for i := range messages {
+			m.handOver(&messages[i])
+		}
+		if len(messages) > 0 {
+			m.config.Engine.Flush()
+			continue
+		}
+		if ending {
+			return
+		}
+		select {
+		case <-m.out.wakec:
+		case <-m.stopc:
+			ending = true
+			m.sendBeat(true)
+		}
+	}
+}
+
+// handOver gives the engine one message.
+func (m *Member) handOver(o *outMessage) {
+	if o.note != nil {
+		subject, data := o.note()
+		if err := m.config.Engine.Publish(subject, data); err != nil && o.failed != nil {
+			o.failed()
+		}
+		return
+	}
+	m.seq++ // also if it fails: that one is missing is then seen where it should have arrived
+	subject, ok := m.config.Format.Subject(o.frame.Type(), o.frame.ID())
+	if ok {
+		m.message = m.config.Format.Append(m.message[:0], o.frame.Message(), Stamp{m.config.ID, m.seq})
+		ok = m.config.Engine.Publish(subject, m.message) == nil
+	}
+	if !ok {
+		m.counts.notForwarded.Add(1)
+		return
+	}
+	m.counts.forwarded.Add(1)
+}
+
+// handler is a Member as its Engine sees it.
+type handler Member
+
+// Receive implements Handler.
+func (h *handler) Receive(source, subject string, data []byte) {
+	m := (*Member)(h)
+	if subject == m.allHubs || subject == m.thisHub {
+		if source == subject { // not by a subscription to everything as well
+			m.in.put(inMessage{kind: inNote, data: data, at: time.Now()})
+		}
+		return
+	}
+	m.in.event(inMessage{kind: inEvent, source: source, subject: subject, data: data})
+}
+
+// Up implements Handler.
+func (h *handler) Up() {
+	m := (*Member)(h)
+	m.since.Store(time.Now().UnixNano())
+	m.up.Store(true)
+	m.in.put(inMessage{kind: inUp, at: time.Now()})
+	m.firstUp.Do(func() { close(m.upc) })
+	m.config.Logger.Info("engine is there", slog.String("engine", m.config.Engine.Kind()), slog.String("server", m.config.Engine.Server()))
+}
+
+// Down implements Handler.
+func (h *handler) Down(cause error) {
+	m := (*Member)(h)
+	m.since.Store(time.Now().UnixNano())
+	m.up.Store(false)
+	m.counts.outages.Add(1)
+	m.in.put(inMessage{kind: inDown, at: time.Now()})
+	m.config.Logger.Error("engine is away, events stay on this hub", slog.String("engine", m.config.Engine.Kind()), slog.Any("error", cause))
+}
+
+// Lost implements Handler.
+func (h *handler) Lost(n uint64, hub string) {
+	(*Member)(h).in.put(inMessage{kind: inShed, shed: &shed{count: n, hub: hub}})
+}

@@ -1,0 +1,266 @@
+package cluster
+
+import (
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// NATSConfig says how to reach NATS. The zero value of every field but Servers is a sensible default.
+type NATSConfig struct {
+	// Servers are addresses of one cluster of servers, such as nats://user:password@host:4222 or
+	// tls://host:4222. They are tried in turn.
+	Servers []string
+	// InProcess is a server in this process, in place of Servers.
+	InProcess nats.InProcessConnProvider
+	// Name is what the server calls this connection.
+	Name string
+
+	// How the hub says who it is: a file of credentials, a file with the seed of an nkey, a token, or a
+	// user and password, which may also be in the addresses.
+	CredentialsFile, NKeyFile string
+	Token                     string
+	User, Password            string
+	TLS                       *tls.Config // nil for the system's
+
+	// PingInterval is how often a silent connection is tried; after two pings unanswered it counts as
+	// lost. 2 s by default.
+	PingInterval time.Duration
+	// WriteTimeout is how long the connection may take nothing of what is written before it counts as lost; 5 s by
+	// default.
+	WriteTimeout time.Duration
+	// DialTimeout is how long one attempt to connect may take; 2 s by default.
+	DialTimeout time.Duration
+
+	Logger *slog.Logger // slog.Default by default
+}
+
+// inboxMessages is how many messages may have been read from the connection and not yet been queued by
+// Handler.Receive, which is quick.
+const inboxMessages = 16 << 10
+
+// natsEngine implements Engine.
+type natsEngine struct {
+	// Set by NATS and Start, read-only afterwards.
+	config  NATSConfig
+	options []nats.Option
+	conn    *nats.Conn
+	handler Handler
+	inboxc  chan *nats.Msg // closed by Close
+	donec   chan struct{}  // closed by receive
+	down    atomic.Bool    // Handler.Down has been called and Up has not, or neither
+
+	mu sync.Mutex // a leaf, but for those of package nats
+	// +checklocks:mu
+	subs map[string]*nats.Subscription
+	// +checklocks:mu
+	dropped map[*nats.Subscription]int // as far as Handler.Lost has been told
+}
+
+// NATS returns an engine that is not connected yet. The error is about the configuration, and names no secret.
+func NATS(c NATSConfig) (Engine, error) {
+	if len(c.Servers) == 0 && c.InProcess == nil {
+		return nil, errors.New("cluster: no NATS server is named")
+	}
+	for _, s := range c.Servers {
+		if u, err := url.Parse(s); err != nil || u.Host == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) {
+			return nil, errors.New("cluster: a NATS address is not like nats://host:4222 or tls://host:4222")
+		}
+	}
+	if c.PingInterval == 0 {
+		c.PingInterval = 2 * time.Second
+	}
+	if c.WriteTimeout == 0 {
+		c.WriteTimeout = 5 * time.Second
+	}
+	if c.DialTimeout == 0 {
+		c.DialTimeout = 2 * time.Second
+	}
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	e := &natsEngine{
+		config: c, subs: make(map[string]*nats.Subscription), dropped: make(map[*nats.Subscription]int),
+		inboxc: make(chan *nats.Msg, inboxMessages), donec: make(chan struct{}),
+	}
+	e.options = []nats.Option{
+		nats.Name(c.Name), nats.NoEcho(),
+		nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.IgnoreAuthErrorAbort(),
+		nats.CustomReconnectDelay(Backoff), nats.ReconnectBufSize(-1),
+		nats.PingInterval(c.PingInterval), nats.MaxPingsOutstanding(2),
+		nats.FlusherTimeout(c.WriteTimeout), nats.Timeout(c.DialTimeout),
+		nats.ConnectHandler(func(*nats.Conn) { e.up() }), nats.ReconnectHandler(func(*nats.Conn) { e.up() }),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { e.lostConnection(err) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { e.lostConnection(err) }),
+		nats.ErrorHandler(e.failed), nats.SkipSubjectValidation(),
+	}
+	if c.InProcess != nil {
+		e.options = append(e.options, nats.InProcessServer(c.InProcess))
+	}
+	if c.TLS != nil {
+		e.options = append(e.options, nats.Secure(c.TLS))
+	}
+	return e, e.authenticate()
+}
+
+func (e *natsEngine) authenticate() error {
+	c := &e.config
+	ways := 0
+	if c.CredentialsFile != "" {
+		ways++
+		e.options = append(e.options, nats.UserCredentials(c.CredentialsFile))
+	}
+	if c.NKeyFile != "" {
+		ways++
+		option, err := nats.NkeyOptionFromSeed(c.NKeyFile)
+		if err != nil {
+			return fmt.Errorf("cluster: the file of the nkey: %w", err)
+		}
+		e.options = append(e.options, option)
+	}
+	if c.Token != "" {
+		ways++
+		e.options = append(e.options, nats.Token(c.Token))
+	}
+	if c.User != "" {
+		ways++
+		e.options = append(e.options, nats.UserInfo(c.User, c.Password))
+	}
+	if ways > 1 {
+		return errors.New("cluster: credentials, nkey, token, user: one of them")
+	}
+	return nil
+}
+
+// Kind implements Engine.
+func (e *natsEngine) Kind() string { return "nats" }
+
+// Start implements Engine.
+func (e *natsEngine) Start(h Handler) error {
+	e.handler = h
+	e.down.Store(true)
+	conn, err := nats.Connect(strings.Join(e.config.Servers, ","), e.options...)
+	if err != nil {
+		return fmt.Errorf("nats: %w", err)
+	}
+	e.conn = conn
+	go e.receive() // ends with inboxc
+	return nil
+}
+
+// up says that there is a connection. Package nats has asked again for everything by then.
+func (e *natsEngine) up() {
+	if e.down.CompareAndSwap(true, false) {
+		e.handler.Up()
+	}
+}
+
+// lostConnection says that there is none; once, however many attempts fail.
+func (e *natsEngine) lostConnection(cause error) {
+	if cause == nil { // Close, or a server that has said it will go away
+		cause = errors.New("the server has closed the connection")
+	}
+	if e.down.CompareAndSwap(false, true) {
+		e.handler.Down(cause)
+	}
+}
+
+// failed takes what package nats finds out beside: above all that it had to drop messages.
+func (e *natsEngine) failed(_ *nats.Conn, sub *nats.Subscription, err error) {
+	if errors.Is(err, nats.ErrSlowConsumer) && sub != nil {
+		e.countDropped(sub)
+		return
+	}
+	e.config.Logger.Error("nats", slog.Any("error", err))
+}
+
+// dropsSettle is how long no message may have been dropped before that is taken for the end of it.
+const dropsSettle = 200 * time.Millisecond
+
+// countDropped tells how many messages a subscription has dropped, and looks again until it drops no more: package
+// nats reports the first of them only.
+func (e *natsEngine) countDropped(sub *nats.Subscription) {
+	total, err := sub.Dropped()
+	if err != nil { // it has been given up
+		return
+	}
+	e.mu.Lock()
+	more := total - e.dropped[sub]
+	e.dropped[sub] = total
+	e.mu.Unlock()
+	if more > 0 {
+		e.handler.Lost(uint64(more), "")
+		time.AfterFunc(dropsSettle, func() { e.countDropped(sub) })
+	}
+}
+
+// Subscribe implements Engine.
+func (e *natsEngine) Subscribe(subjects ...Subject) {
+	for _, s := range subjects {
+		e.mu.Lock()
+		known := e.subs[s.Name] != nil
+		e.mu.Unlock()
+		if known {
+			continue
+		}
+		sub, err := e.conn.ChanSubscribe(s.Name, e.inboxc)
+		if err != nil {
+			e.config.Logger.Error("nats: subscribe", slog.String("subject", s.Name), slog.Any("error", err))
+			continue
+		}
+		e.mu.Lock()
+		e.subs[s.Name] = sub
+		e.mu.Unlock()
+	}
+}
+
+// Unsubscribe implements Engine. Package nats throws away what comes for a subscription that is given up: so the
+// server is first made to answer, for then it has sent all that it had for it alone.
+func (e *natsEngine) Unsubscribe(subjects ...Subject) {
+	_ = e.conn.FlushTimeout(e.config.WriteTimeout) // without a connection nothing is on its way
+	for _, s := range subjects {
+		e.mu.Lock()
+		sub := e.subs[s.Name]
+		delete(e.subs, s.Name)
+		delete(e.dropped, sub)
+		e.mu.Unlock()
+		if sub != nil {
+			_ = sub.Unsubscribe() // an error says that it is not there
+		}
+	}
+}
+
+// Publish implements Engine.
+func (e *natsEngine) Publish(subject string, data []byte) error { return e.conn.Publish(subject, data) }
+
+// Flush implements Engine. Package nats has a goroutine for that.
+func (e *natsEngine) Flush() {}
+
+// Server implements Engine.
+func (e *natsEngine) Server() string { return e.conn.ConnectedUrlRedacted() }
+
+// receive gives the handler what arrives, until Close.
+func (e *natsEngine) receive() {
+	defer close(e.donec)
+	for m := range e.inboxc {
+		e.handler.Receive(m.Sub.Subject, m.Subject, m.Data)
+	}
+}
+
+// Close implements Engine.
+func (e *natsEngine) Close() {
+	_ = e.conn.FlushTimeout(e.config.WriteTimeout) // what was published last; without a connection it is lost
+	e.down.Store(true)                             // not to be called an outage
+	e.conn.Close()
+	close(e.inboxc)
+	<-e.donec
+}

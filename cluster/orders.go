@@ -1,0 +1,124 @@
+package cluster
+
+import (
+	"errors"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/alkdev/hub/fanout"
+)
+
+// orders are those that this hub has given to others and that are not answered yet.
+type orders struct {
+	mu sync.Mutex // a leaf
+	// +checklocks:mu
+	last uint64
+	// +checklocks:mu
+	waiting map[uint64]func(error)
+	// +checklocks:mu
+	ended bool
+}
+
+// add notes who waits for an answer, nil for nobody. It returns the order's number.
+func (o *orders) add(answer func(error)) (no uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.last++
+	if answer != nil && !o.ended {
+		o.waiting[o.last] = answer
+	}
+	return o.last
+}
+
+// forget makes that nobody waits.
+func (o *orders) forget(no uint64) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.waiting, no)
+}
+
+// answered gives the answer to who waits for it, if anybody does still.
+func (o *orders) answered(no uint64, err error) {
+	o.mu.Lock()
+	answer := o.waiting[no]
+	delete(o.waiting, no)
+	o.mu.Unlock()
+	if answer != nil {
+		answer(err)
+	}
+}
+
+// end answers all.
+func (o *orders) end() {
+	o.mu.Lock()
+	waiting := o.waiting
+	o.waiting, o.ended = nil, true
+	o.mu.Unlock()
+	for _, answer := range waiting {
+		answer(fanout.ErrUnanswered)
+	}
+}
+
+// Send implements fanout.Cluster.
+func (m *Member) Send(id string, o fanout.Order, answer func(error)) error {
+	hub := id[strings.LastIndexByte(id, '-')+1:]
+	switch m.whereabouts(hub) {
+	case hubUnknown:
+		return fanout.ErrNoSpoke
+	case hubLost:
+		return fanout.ErrUnanswered
+	}
+	n := &note{From: m.config.ID, Order: &order{Spoke: id}}
+	for i, e := range o.Events {
+		if e.Reserved() {
+			return &fanout.BatchError{Index: i, Err: fanout.ErrReserved}
+		}
+		if err := e.Check(); err != nil {
+			return &fanout.BatchError{Index: i, Err: err}
+		}
+	}
+	if err := n.setEvents(o.Events); err != nil {
+		return err
+	}
+	if o.Close != nil {
+		n.Order.Code, n.Order.Reason = o.Close.Code, o.Close.Reason
+	}
+	no := m.orders.add(answer)
+	n.Order.No = no
+	data, subject := n.encode(), m.config.Format.Control(hub)
+	fail := func() { m.orders.answered(no, fanout.ErrUnanswered) }
+	if !m.out.note(outMessage{
+		note: func() (string, []byte) { return subject, data }, failed: fail, bytes: int64(len(data)) + messageBytes,
+	}) {
+		m.orders.forget(no)
+		return fanout.ErrNotForwarded
+	}
+	if answer != nil {
+		time.AfterFunc(m.config.Timeout, fail)
+	}
+	return nil
+}
+
+// carry does what another hub has ordered, and answers.
+func (m *Member) carry(n *note) {
+	o := fanout.Order{}
+	events, err := n.events()
+	if err == nil {
+		o.Events = events
+		if n.Order.Code != 0 {
+			o.Close = &fanout.CloseOrder{Code: n.Order.Code, Reason: n.Order.Reason}
+			if !n.Order.Code.Sendable() {
+				err = errors.New("cluster: order to close with a code that may not be sent")
+			}
+		}
+	}
+	if err == nil {
+		err = m.hub.CarryHere(n.Order.Spoke, o)
+	}
+	reply := note{From: m.config.ID, Answer: newAnswer(n.Order.No, err)}
+	subject, data := m.config.Format.Control(n.From), reply.encode()
+	m.out.note(outMessage{note: func() (string, []byte) { return subject, data }})
+}
+
+var _ fanout.Cluster = (*Member)(nil)
