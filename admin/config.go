@@ -19,6 +19,8 @@ type Config struct {
 	Log func() LogStats
 	// Keys asks for the key set by which spokes are known; nil leaves its metrics out.
 	Keys func() KeyStats
+	// Memory returns how much the program uses; nil leaves its metrics out.
+	Memory func() MemoryStats
 	// Limits are those of other parts of the program, to be served as metrics beside the hub's own.
 	Limits Limits
 
@@ -81,6 +83,13 @@ type LogStats struct {
 type KeyStats struct {
 	Age      time.Duration // since it was fetched
 	Failures uint64        // fetches that failed
+}
+
+// MemoryStats is what the program uses of its memory.
+type MemoryStats struct {
+	LimitBytes, UsedBytes int64 // no limit is 0
+	Tight                 bool  // queues are shed and new connections refused
+	Times                 uint64
 }
 
 // Limits are limits in force by name, for metrics: lower case, words joined by '_'.

@@ -101,6 +101,14 @@ var families = []family{
 	{"hub_event_stream_conflated_records_total", "Records that gave way to newer ones of their topic, by the limit that was passed.", counter, []string{"reason"},
 		byReason(func(n *snapshot) map[fanout.LossReason]uint64 { return n.hub.TapConflated })},
 
+	{"hub_total_buffer_bytes", "What hub_held_bytes may be at the moment: less than its limit while memory is short.", gauge, nil,
+		one(func(n *snapshot) int64 { return n.hub.TotalBytes })},
+	{"hub_memory_limit_bytes", "Memory that the program may use, 0 for any.", gauge, nil, memory(func(m *MemoryStats) float64 { return float64(m.LimitBytes) })},
+	{"hub_memory_used_bytes", "Memory that it cannot do without: live objects, stacks and what the runtime needs.", gauge, nil,
+		memory(func(m *MemoryStats) float64 { return float64(m.UsedBytes) })},
+	{"hub_memory_short", "1 while memory is short: queues are shed and new connections refused.", gauge, nil,
+		memory(func(m *MemoryStats) float64 { return oneIf(m.Tight) })},
+	{"hub_memory_short_total", "How often memory has become short.", counter, nil, memory(func(m *MemoryStats) float64 { return float64(m.Times) })},
 	{"hub_log_lines_dropped_total", "Lines of the log that were lost, because too much was waiting or because they could not be written.", counter, []string{"reason"}, logLines},
 
 	{"hub_limit_bytes", "Limits in bytes, 0 for none.", gauge, []string{"limit"}, limitBytes},
@@ -119,12 +127,21 @@ func one[T int | int64 | uint64](value func(*snapshot) T) func(*snapshot, emit) 
 
 // flag is a metric that is 1 or 0.
 func flag(on func(*snapshot) bool) func(*snapshot, emit) {
+	return func(n *snapshot, emit emit) { emit(oneIf(on(n))) }
+}
+
+func oneIf(on bool) float64 {
+	if on {
+		return 1
+	}
+	return 0
+}
+
+func memory(value func(*MemoryStats) float64) func(*snapshot, emit) {
 	return func(n *snapshot, emit emit) {
-		value := 0.0
-		if on(n) {
-			value = 1
+		if n.memory != nil {
+			emit(value(n.memory))
 		}
-		emit(value)
 	}
 }
 

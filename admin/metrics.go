@@ -86,6 +86,7 @@ type snapshot struct {
 	loop        *LoopStats // nil if nobody knows
 	log         *LogStats  // the same
 	keys        *KeyStats  // nil if there is no key set
+	memory      *MemoryStats
 	limits      Limits
 	build       []string
 	ready       bool
@@ -110,6 +111,10 @@ func (s *Server) snapshot() *snapshot {
 	if stats := s.config.Keys; stats != nil {
 		keys := stats()
 		now.keys = &keys
+	}
+	if stats := s.config.Memory; stats != nil {
+		memory := stats()
+		now.memory = &memory
 	}
 	return now
 }

@@ -69,7 +69,7 @@ func (h *Hub) newBatch(events []codec.Envelope) ([]*item, error) {
 	if total > limit {
 		return nil, fmt.Errorf("%w: %d bytes, at most %d fit", ErrBatchTooLarge, total, limit)
 	}
-	if h.pendingBytes.Add(total) > limit {
+	if h.pendingBytes.Add(total) > h.totalBytes.Load() {
 		h.pendingBytes.Add(-total)
 		return nil, ErrOverloaded
 	}

@@ -155,6 +155,7 @@ type Hub struct {
 	suffix string // of the ids of spokes, "" without a cluster
 
 	// Any goroutine, atomically.
+	totalBytes   atomic.Int64 // Limits.TotalBytes, or less for the time
 	nextShard    atomic.Uint32
 	closed       atomic.Bool
 	heldBytes    atomic.Int64 // in outboxes, each frame once
@@ -191,6 +192,7 @@ func New(c Config) (*Hub, error) {
 		h.suffix = "-" + c.Cluster.ID()
 	}
 	h.taps.hub = h
+	h.totalBytes.Store(c.Limits.TotalBytes)
 	for i := range c.Shards {
 		h.shards = append(h.shards, newShard(h, i))
 	}
@@ -316,7 +318,7 @@ func (h *Hub) reservedItem(e codec.Envelope) *item {
 
 // reserve counts it as waiting for its first pass, once for the caller, if there is room.
 func (h *Hub) reserve(it *item) error {
-	if h.pendingBytes.Add(it.memory()) > h.config.Limits.TotalBytes {
+	if h.pendingBytes.Add(it.memory()) > h.totalBytes.Load() {
 		h.pendingBytes.Add(-it.memory())
 		return ErrOverloaded
 	}
@@ -328,6 +330,15 @@ func (h *Hub) reserve(it *item) error {
 func (h *Hub) passed(it *item) {
 	if !it.reserved && it.pending.Add(-1) == 0 {
 		h.pendingBytes.Add(-it.memory())
+	}
+}
+
+// SetTotalBytes lowers Limits.TotalBytes for the time, when memory runs short, and takes it back up: it
+// never becomes more than that. What is over it is shed at once, the largest queues first.
+func (h *Hub) SetTotalBytes(n int64) {
+	h.totalBytes.Store(min(max(n, 0), h.config.Limits.TotalBytes))
+	for _, sh := range h.shards {
+		sh.poke()
 	}
 }
 

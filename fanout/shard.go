@@ -354,7 +354,7 @@ func (sh *shard) run() {
 		if now := sh.hub.now(); sh.due != 0 && now >= sh.due {
 			sh.sweep(now)
 		}
-		if sh.held.Load() > sh.limits.TotalBytes {
+		if sh.held.Load() > sh.hub.totalBytes.Load() {
 			sh.shed()
 		}
 		if stopping {
@@ -449,7 +449,7 @@ func (sh *shard) wakeBy(due int64) {
 // shed lets the spokes with the largest queues pay until the hub holds no more than its total. Each
 // shard knows its own spokes only: if another one's largest is larger it is that one's turn.
 func (sh *shard) shed() {
-	for sh.held.Load() > sh.limits.TotalBytes {
+	for sh.held.Load() > sh.hub.totalBytes.Load() {
 		largest := int64(0)
 		for _, s := range sh.waiting {
 			largest = max(largest, s.outbox.queuedBytes)
@@ -480,7 +480,7 @@ func (sh *shard) shedDown(floor int64) {
 		return cmp.Compare(b.outbox.queuedBytes, a.outbox.queuedBytes)
 	})
 	for _, s := range sh.shedding {
-		if sh.held.Load() <= sh.limits.TotalBytes {
+		if sh.held.Load() <= sh.hub.totalBytes.Load() {
 			break
 		}
 		if s.outbox.shed() == tooSlow {

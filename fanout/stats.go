@@ -65,6 +65,7 @@ type Stats struct {
 	TopicBytes     int64             // what subscriptions take, by estimate
 	QueuedBytes    int64             // of all spokes, shared frames counted for each
 	HeldBytes      int64             // the same, shared frames counted once
+	TotalBytes     int64             // what HeldBytes may be at the moment, see SetTotalBytes
 	PendingBytes   int64             // dispatched and not yet passed on
 	InFlightBytes  int64
 	QueuedSpokes   int // spokes with anything queued or in flight
@@ -105,7 +106,7 @@ func (h *Hub) Stats() Stats {
 	s := Stats{
 		Opened: h.opened.Load(), Dispatched: h.dispatched.Load(), Received: h.received.Load(),
 		Refused: h.refused.Load(), RateLimited: h.rateLimited.Load(), Panics: h.panics.Load(),
-		HeldBytes: h.heldBytes.Load(), PendingBytes: h.pendingBytes.Load(),
+		HeldBytes: h.heldBytes.Load(), TotalBytes: h.totalBytes.Load(), PendingBytes: h.pendingBytes.Load(),
 		Forbidden:     map[string]uint64{"event": h.forbiddenEvents.Load(), "subscription": h.forbiddenTopics.Load()},
 		RefusedTopics: map[string]uint64{codec.CodeTooMany: h.tooManyTopics.Load(), codec.CodeTopicMemory: h.noTopicMemory.Load()},
 		TopicBytes:    h.topicBytes.Load(),

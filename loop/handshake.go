@@ -261,6 +261,8 @@ func (c *conn) examine(r *http.Request) ([]codec.Pattern, *refusal) {
 		return nil, newRefusal(http.StatusUpgradeRequired, "this is a WebSocket endpoint", RefusedBadRequest)
 	case s.draining.Load():
 		return nil, newRefusal(http.StatusServiceUnavailable, "the hub is going away", RefusedDraining)
+	case s.tight.Load():
+		return nil, newRefusal(http.StatusServiceUnavailable, "the hub is short of memory", RefusedMemory)
 	case c.has(flagFull):
 		return nil, newRefusal(http.StatusServiceUnavailable, "the hub is full", RefusedFull)
 	case c.has(flagFullForIP):
@@ -342,8 +344,11 @@ func answer(status int, extra, body string) []byte {
 
 func (c *conn) answerReady(r *http.Request) {
 	status, body := http.StatusOK, "ready\n"
-	if !c.server.Ready() {
+	switch {
+	case c.server.draining.Load():
 		status, body = http.StatusServiceUnavailable, "draining\n"
+	case !c.server.Ready():
+		status, body = http.StatusServiceUnavailable, "short of memory\n"
 	}
 	b := answer(status, "Cache-Control: no-store\r\n", body)
 	if r.Method == http.MethodHead {

@@ -29,6 +29,7 @@ type Server struct {
 
 	// Any goroutine, atomically.
 	draining atomic.Bool
+	tight    atomic.Bool // memory is short
 	stopping atomic.Bool
 	received atomic.Uint64
 	refusals refusals
@@ -67,7 +68,11 @@ func New(c Config) (*Server, error) {
 func (s *Server) Config() Config { return s.config }
 
 // Ready reports whether new connections are welcome.
-func (s *Server) Ready() bool { return !s.draining.Load() }
+func (s *Server) Ready() bool { return !s.draining.Load() && !s.tight.Load() }
+
+// SetTight says whether memory is short. As long as it is, new connections are refused with 503; those
+// there are stay.
+func (s *Server) SetTight(tight bool) { s.tight.Store(tight) }
 
 // trackListener remembers l, to be closed by Shutdown. It reports false if that is over.
 func (s *Server) trackListener(l *listener) bool {

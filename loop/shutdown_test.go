@@ -243,3 +243,24 @@ func TestShutdownWhilePeersConnectLeavesNothing(t *testing.T) {
 		require.EqualValues(t, h.Stats().Opened, uint64(len(life.ended)))
 	}
 }
+
+func TestWhoComesWhileMemoryIsShortIsToldToComeLater(t *testing.T) {
+	s, _, address := startServer(t, fanout.Config{}, Config{})
+	there := connect(t, address)
+	s.SetTight(true)
+	require.False(t, s.Ready())
+	for range 3 {
+		dialPeer(t, address, from{}).requireBusy("the hub is short of memory\n")
+	}
+	ready := dialPeer(t, address, from{})
+	ready.write([]byte("GET /readyz HTTP/1.1\r\nHost: hub.example\r\n\r\n"))
+	resp, body := ready.answer()
+	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+	require.Equal(t, "short of memory\n", body)
+	require.EqualValues(t, 3, s.Stats().Refused[RefusedMemory])
+	s.SetTight(false)
+	require.True(t, s.Ready())
+	connect(t, address)
+	there.write(text(`{"type":"__subscribe","id":"a:1"}`))
+	require.Equal(t, codec.TypeSubscribed, there.event().Type)
+}

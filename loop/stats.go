@@ -21,12 +21,13 @@ const (
 	RefusedRate                                 // Config.ConnectRate
 	RefusedRateForIP                            // Config.ConnectRatePerIP
 	RefusedTopicMemory                          // no room for more subscriptions
+	RefusedMemory                               // SetTight
 	numRefusalReasons
 )
 
 var refusalReasonNames = [numRefusalReasons]string{
 	"bad_request", "origin", "max_spokes", "max_spokes_per_ip", "draining", "handshake_timeout", "descriptors",
-	"unauthenticated", "forbidden", "auth_unavailable", "tls", "connect_rate", "connect_rate_per_ip", "topic_memory",
+	"unauthenticated", "forbidden", "auth_unavailable", "tls", "connect_rate", "connect_rate_per_ip", "topic_memory", "memory",
 }
 
 func (r RefusalReason) String() string { return refusalReasonNames[r] }

@@ -35,6 +35,7 @@ type config struct {
 	spokeBuffer            int64
 	spokeLag               time.Duration
 	totalBuffer            int64
+	memoryLimit            int64 // in bytes, or memoryAuto or memoryOff
 	slow                   string
 	slowFor                map[string]fanout.Policy
 	slowCloseCode          codec.CloseCode
@@ -64,6 +65,7 @@ type config struct {
 	logFormat              string
 	logBuffer              int64
 	log                    *logqueue.Writer // set by startLog
+	memory                 int64            // set by limitMemory
 	pprof                  bool
 	engine                 engineConfig
 }
@@ -112,6 +114,7 @@ func serveFlags(c *config) *flags {
 	add(f, &c.spokeBuffer, "spoke-buffer", "bytes that may be queued for one spoke, and size of the largest event", size(1<<10, 1<<32), showSize)
 	add(f, &c.spokeLag, "spoke-lag", "age that the oldest event queued for a spoke may reach; 0 for any", duration(0, day), showDuration)
 	add(f, &c.totalBuffer, "total-buffer", "bytes that may be queued for all spokes, each event counted once", size(1<<16, 1<<44), showSize)
+	add(f, &c.memoryLimit, "memory-limit", "memory for the hub: a size, off, or auto for GOMEMLIMIT or else nine tenths of the container's; near it queues are shed and new connections refused", parseMemoryLimit, showMemoryLimit)
 	add(f, &c.slow, "slow", "what happens to a spoke over a limit: disconnect, drop-oldest, drop-newest or conflate", parsePolicyName, showText)
 	add(f, &c.slowFor, "slow-for", "the same by event type, as in tick=conflate,order=disconnect", parsePolicies, showPolicies)
 	add(f, &c.slowCloseCode, "slow-close-code", "close code for slow spokes", parseCloseCode, showCode)

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/KimMachineGun/automemlimit/memlimit"
 	"github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/alkdev/hub/admin"
@@ -37,6 +38,7 @@ func serve(ctx context.Context, args []string) error {
 	for _, w := range warnings {
 		logger.Warn(w)
 	}
+	c.limitMemory(logger, memlimit.FromCgroup)
 	return runHub(ctx, &c, logger, nil)
 }
 
@@ -91,6 +93,7 @@ func runHub(ctx context.Context, c *config, logger *slog.Logger, started func(sp
 	if err != nil {
 		return err
 	}
+	guard := newMemoryGuard(c.memory, hub, server, logger)
 	drained := false
 	defer func() {
 		if !drained {
@@ -103,7 +106,7 @@ func runHub(ctx context.Context, c *config, logger *slog.Logger, started func(sp
 	if err != nil {
 		return fmt.Errorf("--listen %s: %w", c.listen, cause(err))
 	}
-	operator, adminLn, err := c.startAdmin(hub, server, verifier, pair, logger)
+	operator, adminLn, err := c.startAdmin(hub, server, verifier, pair, guard, logger)
 	if err != nil {
 		_ = ln.Close()
 		return err
@@ -113,6 +116,7 @@ func runHub(ctx context.Context, c *config, logger *slog.Logger, started func(sp
 	if operator != nil {
 		go func() { failed <- operator.Serve(adminLn) }()
 	}
+	defer guard.run()()
 	c.announce(logger, ln, adminLn, server.Config())
 	notify(logger, daemon.SdNotifyReady, "serving")
 	defer feedWatchdog(hub, logger)()
@@ -153,7 +157,7 @@ func cause(err error) error {
 }
 
 // startAdmin returns the operator's side and its listener, both nil if it is off.
-func (c *config) startAdmin(hub *fanout.Hub, server *loop.Server, verifier *auth.Verifier, pair *certificate, logger *slog.Logger) (*admin.Server, net.Listener, error) {
+func (c *config) startAdmin(hub *fanout.Hub, server *loop.Server, verifier *auth.Verifier, pair *certificate, guard *memoryGuard, logger *slog.Logger) (*admin.Server, net.Listener, error) {
 	if c.admin == "off" {
 		return nil, nil, nil
 	}
@@ -161,7 +165,7 @@ func (c *config) startAdmin(hub *fanout.Hub, server *loop.Server, verifier *auth
 	if err != nil {
 		return nil, nil, fmt.Errorf("--admin %s: %w", c.admin, cause(err))
 	}
-	operator, err := admin.New(c.adminConfig(hub, server, verifier, pair, logger))
+	operator, err := admin.New(c.adminConfig(hub, server, verifier, pair, guard, logger))
 	if err != nil {
 		_ = ln.Close()
 		return nil, nil, err
@@ -201,9 +205,9 @@ func (c *config) announce(logger *slog.Logger, ln, adminLn net.Listener, lc loop
 		slog.Int("shards", c.shards), slog.Int("pollers", c.pollers))
 }
 
-func (c *config) adminConfig(hub *fanout.Hub, server *loop.Server, verifier *auth.Verifier, pair *certificate, logger *slog.Logger) admin.Config {
+func (c *config) adminConfig(hub *fanout.Hub, server *loop.Server, verifier *auth.Verifier, pair *certificate, guard *memoryGuard, logger *slog.Logger) admin.Config {
 	lc := server.Config()
-	return admin.Config{
+	ac := admin.Config{
 		Hub: hub, Token: c.adminToken, Pprof: c.pprof, Version: versionText(),
 		MaxBodyBytes: c.adminMaxBody, Logger: logger, Log: c.logStats, Keys: keyStats(verifier),
 		Loop: admin.Loop{
@@ -234,4 +238,8 @@ func (c *config) adminConfig(hub *fanout.Hub, server *loop.Server, verifier *aut
 			},
 		},
 	}
+	if guard != nil {
+		ac.Memory = guard.stats
+	}
+	return ac
 }

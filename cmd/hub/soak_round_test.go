@@ -121,7 +121,7 @@ func newSoakRound(t *testing.T, seed uint64, number int, rate float64) *soakRoun
 	require.NoError(t, err)
 	r.address = ln.Addr().String()
 	var adminLn net.Listener
-	r.operator, adminLn, err = r.config.startAdmin(r.hub, r.server, nil, nil, logger)
+	r.operator, adminLn, err = r.config.startAdmin(r.hub, r.server, nil, nil, nil, logger)
 	require.NoError(t, err)
 	r.adminURL = "http://" + adminLn.Addr().String()
 	r.serving.Go(func() { r.must(r.server.Serve(ln)) })
