@@ -3,6 +3,7 @@ package bench
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"io"
 	"log/slog"
 	"testing"
@@ -26,7 +27,10 @@ type runningHub struct {
 
 // openHub sets a hub up as cmd/hub does, with the defaults of its flags but one: there are no pings,
 // which the clients would have to tell from events.
-func openHub(config fanout.Config) (*runningHub, error) {
+func openHub(config fanout.Config) (*runningHub, error) { return openHubWith(config, nil) }
+
+// openHubWith is openHub with TLS.
+func openHubWith(config fanout.Config, secure *tls.Config) (*runningHub, error) {
 	quiet := slog.New(slog.NewTextHandler(io.Discard, nil))
 	config.Node, config.Logger = "bench", quiet
 	config.Limits.SpokeLag = fanout.DefaultSpokeLag
@@ -35,7 +39,7 @@ func openHub(config fanout.Config) (*runningHub, error) {
 	if err != nil {
 		return nil, err
 	}
-	server, err := loop.New(loop.Config{Hub: hub, Logger: quiet, Ping: 24 * time.Hour, Compress: config.Deflater != nil})
+	server, err := loop.New(loop.Config{Hub: hub, Logger: quiet, Ping: 24 * time.Hour, HandshakeTimeout: time.Minute, TLS: secure, Compress: config.Deflater != nil})
 	if err != nil {
 		return nil, err
 	}

@@ -13,9 +13,14 @@ const (
 	roleHub      = "hub"
 	rolePlain    = "plain hub"
 	roleDeflated = "deflated hub"
+
+	roleSecureHub = "hub with TLS"
+	roleDiscard   = "clients that discard" // see secureClients
 )
 
 func TestMain(m *testing.M) {
-	fleet.Main(map[string]func() error{roleHub: hubMain, rolePlain: plainMain, roleDeflated: deflatedMain})
+	fleet.Main(map[string]func() error{
+		roleHub: hubMain, rolePlain: plainMain, roleDeflated: deflatedMain, roleSecureHub: secureHubMain, roleDiscard: discardMain,
+	})
 	leak.Main(m)
 }

@@ -20,6 +20,9 @@ const acceptPause = 100 * time.Millisecond
 // ordinary way once their request is there. What comes on top of that is answered blindly.
 const headroom = 256
 
+// busyAlert is busyAnswer for who speaks TLS and has had no handshake: the alert internal_error.
+const busyAlert = "\x15\x03\x03\x00\x02\x02\x50"
+
 const busyAnswer = "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
 
 // Serve accepts connections from ln, which must be a TCP listener, until Shutdown or an error that
@@ -77,7 +80,7 @@ func (s *Server) admit(fd int, from netip.AddrPort, buf []byte) error {
 	if total > s.config.MaxSpokes+headroom {
 		s.conns.remove(c)
 		s.refusals.add(RefusedFull)
-		answerBlindly(fd)
+		s.answerBlindly(fd)
 		return nil
 	}
 	if s.config.trusts(c.addr()) {
@@ -107,9 +110,13 @@ func asResourceError(err error) error {
 
 // answerBlindly refuses a connection without waiting for its request. One that is there is read, for
 // closing a socket with unread bytes resets the connection.
-func answerBlindly(fd int) {
+func (s *Server) answerBlindly(fd int) {
 	_, _ = readNow(fd, make([]byte, 2*maxHeadBytes))
-	_, _ = writeNow(fd, []byte(busyAnswer))
+	busy := busyAnswer
+	if s.config.TLS != nil {
+		busy = busyAlert
+	}
+	_, _ = writeNow(fd, []byte(busy))
 	_ = unix.Close(fd)
 }
 
@@ -143,6 +150,6 @@ func (r *reserve) turnAway(l *listener, count func()) {
 			return
 		}
 		count() // before the peer can know
-		answerBlindly(fd)
+		l.server.answerBlindly(fd)
 	}
 }

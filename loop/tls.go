@@ -142,6 +142,7 @@ func (c *secureConn) read(b []byte) {
 	defer plainBuffers.Put(buf)
 	c.in = b
 	defer func() { c.in = nil }()
+	takeBack := lend(c.tls)
 	for !c.has(flagDeaf) {
 		n, err := c.tls.Read(buf[:])
 		if n > 0 {
@@ -150,6 +151,7 @@ func (c *secureConn) read(b []byte) {
 		switch {
 		case err == nil:
 		case err == error(errNothing):
+			takeBack()
 			return
 		default:
 			c.readFailed(err)

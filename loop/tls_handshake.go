@@ -161,6 +161,7 @@ func (c *secureConn) shake() bool {
 	case err != nil:
 		c.giveUpTLS(tlsProblem(err))
 	default:
+		trim(c.tls)
 		c.read(rest)
 	}
 	c.endRead()

@@ -281,3 +281,135 @@ func TestTLSHandshakesStandInLine(t *testing.T) {
 	welcomed(t, receive(t, late, "it has its turn"))
 	await(t, func() bool { st := s.Stats().TLS; return st.Running+st.InLine == 0 }, "nobody is left")
 }
+
+// What comes behind the handshake and is no TLS costs the connection, and nothing else.
+func TestTLSGarbageAfterTheHandshake(t *testing.T) {
+	var hc fanout.Config
+	life := watch(&hc)
+	s, _, address := startServer(t, hc, Config{TLS: secured()})
+	for name, c := range kinds {
+		for what, garbage := range map[string][]byte{
+			"no record":             []byte("GET / HTTP/1.1\r\n\r\n"),
+			"a record of zeros":     append([]byte{23, 3, 3, 0, 64}, make([]byte, 64)...),
+			"a handshake":           clientHello(t),
+			"a record that is huge": {23, 3, 3, 0xff, 0xff, 0},
+		} {
+			t.Run(name+", "+what, func(t *testing.T) {
+				p, _ := dialSecure(t, address, from{}, c.Clone())
+				welcomed(t, p)
+				receive(t, life.began, "it is a spoke")
+				before := s.Stats().TLS.Broken
+				_, err := p.tcp.Write(garbage)
+				require.NoError(t, err)
+				cause := receive(t, life.ended, "it is none any more")
+				require.Equal(t, fanout.KindProtocol, cause.Kind, cause.Reason)
+				require.Contains(t, cause.Reason, "tls: ")
+				require.Equal(t, before+1, s.Stats().TLS.Broken)
+				_, err = io.Copy(io.Discard, p.conn)
+				require.ErrorContains(t, err, "remote error: tls: ", "an alert says so")
+			})
+		}
+	}
+}
+
+// FuzzTLSAfterTheHandshake sends what it is given behind a good handshake, in two pieces.
+func FuzzTLSAfterTheHandshake(f *testing.F) {
+	f.Add([]byte("GET / HTTP/1.1\r\n\r\n"), uint16(3))
+	f.Add([]byte{21, 3, 3, 0, 2, 1, 0}, uint16(5))
+	f.Add(append([]byte{23, 3, 3, 0, 20}, make([]byte, 20)...), uint16(1))
+	f.Add(bytes.Repeat([]byte{22, 3, 3, 0, 1, 0}, 40), uint16(100))
+	var hc fanout.Config
+	life := watch(&hc)
+	_, h, address := startServer(f, hc, Config{TLS: secured()})
+	f.Fuzz(func(t *testing.T, b []byte, cut uint16) {
+		p, _ := dialSecure(t, address, from{}, nil)
+		welcomed(t, p)
+		receive(t, life.began, "it is a spoke")
+		_, _ = p.tcp.Write(b[:min(int(cut), len(b))])
+		_, _ = p.tcp.Write(b[min(int(cut), len(b)):])
+		_ = p.tcp.CloseWrite()
+		receive(t, life.ended, "it ends")
+		require.Zero(t, h.Stats().Spokes)
+		_ = p.tcp.Close()
+	})
+}
+
+// A peer that closes its side of TLS is gone, as one that sends FIN.
+func TestTLSCloseNotifyIsTheEnd(t *testing.T) {
+	var hc fanout.Config
+	life := watch(&hc)
+	_, _, address := startServer(t, hc, Config{TLS: secured()})
+	p, conn := dialSecure(t, address, from{}, nil)
+	welcomed(t, p)
+	require.NoError(t, conn.CloseWrite())
+	require.Equal(t, fanout.KindGone, receive(t, life.ended, "it is gone").Kind)
+}
+
+// A spoke with TLS that reads nothing costs the hub what is in flight and its queue, and the others nothing.
+func TestTLSStalledSpokeCostsItsChunk(t *testing.T) {
+	const total, length = 1000, 1 << 10
+	for _, policy := range []fanout.Policy{fanout.DropOldest, fanout.DropNewest, fanout.Conflate} {
+		t.Run(policy.String(), func(t *testing.T) {
+			hc := fanout.Config{Policy: policy, Limits: fanout.Limits{SpokeBytes: 64 << 10}}
+			lc := tight
+			lc.TLS = secured()
+			_, h, address := startServer(t, hc, lc)
+			slow, _ := dialSecure(t, address, from{receiveBytes: 4 << 10}, nil)
+			welcomed(t, slow)
+			healthy, _ := dialSecure(t, address, from{}, nil)
+			welcomed(t, healthy)
+			stall(t, h, healthy, total, length)
+			h.Flush()
+			st := h.Stats()
+			require.LessOrEqual(t, st.QueuedBytes, int64(64<<10))
+			require.LessOrEqual(t, st.InFlightBytes, int64(64<<10+8<<10), "one chunk, and what TLS adds")
+			got := slow.readAll(total - 1)
+			require.NotEmpty(t, got.gaps)
+			require.EqualValues(t, total-len(got.numbers), got.missing(), "every event is either there or told missing")
+		})
+	}
+}
+
+// A session that is resumed is as good as a new one, and who authenticates sees the state of TLS.
+func TestTLSSessionsAreResumed(t *testing.T) {
+	seen := make(chan *tls.ConnectionState, 10)
+	lc := Config{TLS: secured(), Authenticate: func(r *http.Request) (fanout.Claims, error) {
+		seen <- r.TLS
+		return fanout.Claims{}, nil
+	}}
+	_, _, address := startServer(t, fanout.Config{}, lc)
+	for _, version := range []uint16{tls.VersionTLS12, tls.VersionTLS13} {
+		cache := tls.NewLRUClientSessionCache(1)
+		for resumed := range 2 {
+			p, conn := dialSecure(t, address, from{}, &tls.Config{ClientSessionCache: cache, MaxVersion: version, NextProtos: []string{"h2", "http/1.1"}})
+			p.write([]byte(request("/ws")))
+			p.upgraded()
+			p.next()
+			require.Equal(t, resumed == 1, conn.ConnectionState().DidResume, tls.VersionName(version))
+			state := receive(t, seen, "Authenticate is asked")
+			require.Equal(t, version, state.Version)
+			require.Equal(t, "http/1.1", state.NegotiatedProtocol)
+		}
+	}
+}
+
+// The buffers of a tls.Conn are given back, in this version of Go.
+func TestTLSIdleConnectionHoldsNoBuffers(t *testing.T) {
+	require.NotNil(t, rawInput, "crypto/tls has no rawInput any more: see tls_trim.go")
+	require.NotNil(t, hand, "crypto/tls has no hand any more: see tls_trim.go")
+	s, h, address := startServer(t, fanout.Config{}, Config{TLS: secured()})
+	got := listen(t, h)
+	p, _ := dialSecure(t, address, from{}, nil)
+	welcomed(t, p)
+	p.write(message("up", "1"))
+	receive(t, got, "it arrives")
+	c := connOf(t, s, p)
+	require.True(t, c.beginRead())
+	secure := c.secure()
+	require.Zero(t, rawInput(secure.tls).Cap())
+	require.Zero(t, hand(secure.tls).Cap())
+	require.Nil(t, secure.in)
+	require.Nil(t, secure.shaking)
+	c.endRead()
+	s.adopting.over()
+}
