@@ -23,7 +23,7 @@ const (
 )
 
 // families are all metrics but the histogram.
-var families = []family{
+var families = append([]family{
 	{"hub_spokes", "Spokes connected.", gauge, nil, one(func(n *snapshot) int { return n.hub.Spokes })},
 	{"hub_opened_total", "Spokes that have connected.", counter, nil,
 		one(func(n *snapshot) uint64 { return n.hub.Opened })},
@@ -118,7 +118,7 @@ var families = []family{
 		func(n *snapshot, emit emit) { emit(1, n.build...) }},
 	{"hub_sonic_fast_path", "1 if JSON is read and written by sonic's compiled code, 0 if by encoding/json.", gauge, nil,
 		flag(func(*snapshot) bool { return fastPath })},
-}
+}, engineFamilies...)
 
 // one is a metric with one value.
 func one[T int | int64 | uint64](value func(*snapshot) T) func(*snapshot, emit) {

@@ -87,6 +87,7 @@ type snapshot struct {
 	log         *LogStats  // the same
 	keys        *KeyStats  // nil if there is no key set
 	memory      *MemoryStats
+	cluster     *fanout.ClusterInfo // nil for a hub that is alone
 	limits      Limits
 	build       []string
 	ready       bool
@@ -99,6 +100,10 @@ func (s *Server) snapshot() *snapshot {
 		hub: s.config.Hub.Stats(), limits: s.limits(), build: s.buildLabels(),
 		ready:   s.config.Loop.Ready == nil || s.config.Loop.Ready(),
 		streams: s.streams.Load(), slowStreams: s.slowStreams.Load(),
+	}
+	if s.config.Hub.Clustered() {
+		info := s.config.Hub.ClusterInfo()
+		now.cluster = &info
 	}
 	if stats := s.config.Loop.Stats; stats != nil {
 		loop := stats()

@@ -12,7 +12,9 @@ import (
 // published answers POST: how many events were taken, and how many deliveries they make.
 type published struct {
 	Accepted int `json:"accepted"`
-	Matched  int `json:"matched"`
+	Matched  int `json:"matched"` // by spokes of this hub
+	// NotForwarded: other hubs do not get them, for they cannot be reached.
+	NotForwarded bool `json:"notForwarded,omitempty"`
 }
 
 // publish dispatches the events of the body to every spoke that wants them.
@@ -25,28 +27,23 @@ func (s *Server) publish(w http.ResponseWriter, r *http.Request) *problem {
 	if err != nil {
 		return dispatchProblem(err)
 	}
-	answer(w, http.StatusOK, published{len(events), receipt.Matched})
+	answer(w, http.StatusOK, published{len(events), receipt.Matched, receipt.NotForwarded})
 	return nil
 }
 
-// publishToSpoke dispatches the events of the body to one spoke.
+// publishToSpoke dispatches the events of the body to one spoke, on whichever hub it is.
 func (s *Server) publishToSpoke(w http.ResponseWriter, r *http.Request) *problem {
-	spoke, p := s.spoke(r)
-	if p != nil {
+	if p := s.mayExist(r); p != nil {
 		return p
 	}
 	events, p := s.readEvents(w, r)
 	if p != nil {
 		return p
 	}
-	receipt, err := spoke.DispatchBatch(events)
-	if err != nil {
-		return dispatchProblem(err)
+	if p := s.carry(r, fanout.Order{Events: events}); p != nil {
+		return p
 	}
-	if receipt.Matched < len(events) {
-		return noSpoke(r) // it has gone just now
-	}
-	answer(w, http.StatusOK, published{len(events), receipt.Matched})
+	answer(w, http.StatusOK, published{Accepted: len(events), Matched: len(events)})
 	return nil
 }
 
@@ -77,6 +74,8 @@ func dispatchProblem(err error) *problem {
 		p.status, p.Code = http.StatusRequestEntityTooLarge, codec.CodeTooLarge
 	case errors.Is(err, fanout.ErrOverloaded):
 		p.status, p.Code = http.StatusServiceUnavailable, codec.CodeOverloaded
+	case errors.Is(err, fanout.ErrNotForwarded):
+		p.status, p.Code = http.StatusServiceUnavailable, "not_forwarded"
 	case errors.Is(err, fanout.ErrClosed):
 		p.status, p.Code = http.StatusServiceUnavailable, "closed"
 	}

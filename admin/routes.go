@@ -22,6 +22,7 @@ func (s *Server) routes() http.Handler {
 	mux.Handle("/assets/", methods{"GET": s.page})
 	mux.Handle("/v1/events", methods{"GET": s.events, "POST": s.publish})
 	mux.Handle("/v1/stats", methods{"GET": s.stats})
+	mux.Handle("/v1/cluster", methods{"GET": s.cluster})
 	mux.Handle("/v1/spokes", methods{"GET": s.listSpokes})
 	mux.Handle("/v1/spokes/{id}", methods{"GET": s.showSpoke, "DELETE": s.closeSpoke})
 	mux.Handle("/v1/spokes/{id}/events", methods{"POST": s.publishToSpoke})

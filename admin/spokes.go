@@ -96,19 +96,30 @@ func (s *Server) closeSpoke(w http.ResponseWriter, r *http.Request) *problem {
 	if len(reason) > maxReasonBytes || !utf8.ValidString(reason) {
 		return badQuery("reason is not UTF-8 of at most %d bytes", maxReasonBytes)
 	}
-	spoke, p := s.spoke(r)
-	if p != nil {
+	id := r.PathValue("id")
+	if spoke := s.config.Hub.Spoke(id); spoke != nil {
+		id = spoke.ID()
+	}
+	if p := s.carry(r, fanout.Order{Close: &fanout.CloseOrder{Code: codec.CloseCode(code), Reason: reason}}); p != nil {
 		return p
 	}
-	spoke.Close(codec.CloseCode(code), reason)
-	answer(w, http.StatusAccepted, closing{spoke.ID(), codec.CloseCode(code), reason})
+	answer(w, http.StatusAccepted, closing{id, codec.CloseCode(code), reason})
 	return nil
 }
 
 // maxReasonBytes is what a close frame has room for (RFC 6455 section 5.5).
 const maxReasonBytes = 123
 
-// spoke returns the spoke that the path names.
+// mayExist says that there is no spoke of the id that the path names, if this hub knows that.
+func (s *Server) mayExist(r *http.Request) *problem {
+	if s.config.Hub.Elsewhere(r.PathValue("id")) {
+		return nil
+	}
+	_, p := s.spoke(r)
+	return p
+}
+
+// spoke returns the spoke of this hub that the path names.
 func (s *Server) spoke(r *http.Request) (*fanout.Spoke, *problem) {
 	if spoke := s.config.Hub.Spoke(r.PathValue("id")); spoke != nil {
 		return spoke, nil

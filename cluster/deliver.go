@@ -181,6 +181,7 @@ func (m *Member) missing(s *shed) {
 
 // gap tells the spokes that were there at the time that events are missing.
 func (m *Member) gap(before time.Time, dropped uint64, patterns ...codec.Pattern) {
-	m.counts.gaps.Add(1)
-	m.hub.Gap(before, dropped, fanout.GapEngine, patterns...)
+	if m.hub.Gap(before, dropped, fanout.GapEngine, patterns...) > 0 {
+		m.counts.gaps.Add(1)
+	}
 }

@@ -58,6 +58,7 @@ type natsEngine struct {
 	inboxc  chan *nats.Msg // closed by Close
 	donec   chan struct{}  // closed by receive
 	down    atomic.Bool    // Handler.Down has been called and Up has not, or neither
+	server  atomic.Value   // string
 
 	mu sync.Mutex // a leaf, but for those of package nats
 	// +checklocks:mu
@@ -92,13 +93,14 @@ func NATS(c NATSConfig) (Engine, error) {
 		config: c, subs: make(map[string]*nats.Subscription), dropped: make(map[*nats.Subscription]int),
 		inboxc: make(chan *nats.Msg, inboxMessages), donec: make(chan struct{}),
 	}
+	e.server.Store("")
 	e.options = []nats.Option{
 		nats.Name(c.Name), nats.NoEcho(),
 		nats.MaxReconnects(-1), nats.RetryOnFailedConnect(true), nats.IgnoreAuthErrorAbort(),
 		nats.CustomReconnectDelay(Backoff), nats.ReconnectBufSize(-1),
 		nats.PingInterval(c.PingInterval), nats.MaxPingsOutstanding(2),
 		nats.FlusherTimeout(c.WriteTimeout), nats.Timeout(c.DialTimeout),
-		nats.ConnectHandler(func(*nats.Conn) { e.up() }), nats.ReconnectHandler(func(*nats.Conn) { e.up() }),
+		nats.ConnectHandler(e.up), nats.ReconnectHandler(e.up),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { e.lostConnection(err) }),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { e.lostConnection(err) }),
 		nats.ErrorHandler(e.failed), nats.SkipSubjectValidation(),
@@ -158,7 +160,8 @@ func (e *natsEngine) Start(h Handler) error {
 }
 
 // up says that there is a connection. Package nats has asked again for everything by then.
-func (e *natsEngine) up() {
+func (e *natsEngine) up(conn *nats.Conn) {
+	e.server.Store(conn.ConnectedUrlRedacted())
 	if e.down.CompareAndSwap(true, false) {
 		e.handler.Up()
 	}
@@ -170,6 +173,7 @@ func (e *natsEngine) lostConnection(cause error) {
 		cause = errors.New("the server has closed the connection")
 	}
 	if e.down.CompareAndSwap(false, true) {
+		e.server.Store("")
 		e.handler.Down(cause)
 	}
 }
@@ -246,7 +250,7 @@ func (e *natsEngine) Publish(subject string, data []byte) error { return e.conn.
 func (e *natsEngine) Flush() {}
 
 // Server implements Engine.
-func (e *natsEngine) Server() string { return e.conn.ConnectedUrlRedacted() }
+func (e *natsEngine) Server() string { return e.server.Load().(string) }
 
 // receive gives the handler what arrives, until Close.
 func (e *natsEngine) receive() {

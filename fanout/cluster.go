@@ -137,8 +137,8 @@ func (h *Hub) forward(items ...*item) (forwarded bool, err error) {
 	return forwarded, err
 }
 
-// elsewhere reports whether the id is that of a spoke of another hub.
-func (h *Hub) elsewhere(id string) bool {
+// Elsewhere reports whether the id is that of a spoke of another hub of the Cluster.
+func (h *Hub) Elsewhere(id string) bool {
 	return h.config.Cluster != nil && strings.Contains(id, "-") && !strings.HasSuffix(id, h.suffix)
 }
 
@@ -146,7 +146,7 @@ func (h *Hub) elsewhere(id string) bool {
 // answer of that hub. The error is ErrNoSpoke only if no hub has the spoke, and ErrUnanswered if that
 // is not known when ctx is done; else it is one of Hub.DispatchBatch.
 func (h *Hub) Carry(ctx context.Context, id string, o Order) error {
-	if !h.elsewhere(id) {
+	if !h.Elsewhere(id) {
 		return h.CarryHere(id, o)
 	}
 	answerc := make(chan error, 1)
@@ -188,16 +188,17 @@ const GapEngine = "engine"
 
 // Gap tells the spokes that are subscribed to what a pattern selects (to anything, if there are none) that
 // dropped events are missing from here on; 0 if nobody knows how many. Spokes that have come after the
-// given time are not told.
-func (h *Hub) Gap(before time.Time, dropped uint64, reason string, patterns ...codec.Pattern) {
+// given time are not told. It returns how many are.
+func (h *Hub) Gap(before time.Time, dropped uint64, reason string, patterns ...codec.Pattern) (told int) {
 	deadline := uint32(before.Sub(h.began) / joinedUnit)
 	for _, sh := range h.shards {
-		sh.gap(deadline, codec.Gap{Dropped: dropped, Reason: reason}, patterns)
+		told += sh.gap(deadline, codec.Gap{Dropped: dropped, Reason: reason}, patterns)
 	}
+	return told
 }
 
 // gap leaves word for the shard's goroutine to put a gap behind what has been posted.
-func (sh *shard) gap(deadline uint32, gap codec.Gap, patterns []codec.Pattern) {
+func (sh *shard) gap(deadline uint32, gap codec.Gap, patterns []codec.Pattern) int {
 	sh.mu.Lock()
 	var told []*Spoke
 	for _, s := range sh.slots {
@@ -207,7 +208,7 @@ func (sh *shard) gap(deadline uint32, gap codec.Gap, patterns []codec.Pattern) {
 	}
 	if len(told) == 0 {
 		sh.mu.Unlock()
-		return
+		return 0
 	}
 	sh.inbox = append(sh.inbox, post{op: opDo, do: func() {
 		now := sh.hub.now()
@@ -216,6 +217,7 @@ func (sh *shard) gap(deadline uint32, gap codec.Gap, patterns []codec.Pattern) {
 		}
 	}})
 	sh.wakeLocked()
+	return len(told)
 }
 
 // wantsAnyLocked reports whether the spoke is subscribed to what one of the patterns selects, or, if there are

@@ -250,7 +250,7 @@ func (h *Hub) fanOut(items ...*item) (matched int) {
 // DispatchTo sends an event to the spoke with the given id alone, on whichever hub it is. It reports
 // whether there is one; of another hub's, whether that hub is there: Carry waits for its answer.
 func (h *Hub) DispatchTo(id string, e codec.Envelope) (found bool, err error) {
-	if h.elsewhere(id) {
+	if h.Elsewhere(id) {
 		if e.Reserved() {
 			return false, ErrReserved
 		}

@@ -225,3 +225,16 @@ func join(ctx context.Context, m *cluster.Member, hub *fanout.Hub) error {
 	m.Await(ctx)
 	return nil
 }
+
+// ready reports whether the engine is there, if it has to be.
+func (c *engineConfig) ready(hub *fanout.Hub) bool {
+	return !c.required || hub.ClusterInfo().Engine.State == "up"
+}
+
+// limits are those of the engine, for metrics.
+func (c *engineConfig) limits(bytes map[string]int64, times map[string]time.Duration) {
+	if c.engine != engineOff {
+		bytes["engine_queue"] = c.queue
+		times["engine_linger"], times["engine_beat"], times["engine_timeout"] = c.linger, c.beat, c.timeout
+	}
+}

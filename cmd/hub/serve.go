@@ -211,7 +211,7 @@ func (c *config) adminConfig(hub *fanout.Hub, server *loop.Server, verifier *aut
 		Hub: hub, Token: c.adminToken, Pprof: c.pprof, Version: versionText(),
 		MaxBodyBytes: c.adminMaxBody, Logger: logger, Log: c.logStats, Keys: keyStats(verifier),
 		Loop: admin.Loop{
-			Ready: server.Ready,
+			Ready: func() bool { return server.Ready() && c.engine.ready(hub) },
 			Stats: func() admin.LoopStats {
 				st := server.Stats()
 				refused := make(map[string]uint64, len(st.Refused))
@@ -241,5 +241,6 @@ func (c *config) adminConfig(hub *fanout.Hub, server *loop.Server, verifier *aut
 	if guard != nil {
 		ac.Memory = guard.stats
 	}
+	c.engine.limits(ac.Limits.Bytes, ac.Limits.Times)
 	return ac
 }
