@@ -38,6 +38,9 @@ var patient = []string{"--handshake-timeout=1m", "--pong-timeout=1m"}
 // a ping, beside attacks that make next to no work.
 var pinging = []string{"--ping=300ms", "--pong-timeout=5s", "--close-timeout=1s"}
 
+// rated hubs take so many handshakes a second from one address.
+var rated = []string{"--connect-rate-per-ip=500"}
+
 var compressing = []string{"--compress"}
 
 // attacks has the bounds of the long form. Those of memory are what the limits in force allow, with a
@@ -46,7 +49,7 @@ var compressing = []string{"--compress"}
 var attacks = []attack{
 	{"slow handshakes", slowHandshakes, "connection", 16 * mib, 3 * time.Millisecond, 1, hasty},
 	{"silence", silence, "connection", 64 * mib, 300 * time.Microsecond, 1, hasty},
-	{"connects and resets", resets, "connection", 8 * mib, 300 * time.Microsecond, 1, nil},
+	{"connects and resets", resets, "connection", 8 * mib, 300 * time.Microsecond, 1, rated},
 	{"heads without end", headless, "connection", 16 * mib, 300 * time.Microsecond, 1, nil},
 	{"half-open peers", vanished, "connection", 32 * mib, 3 * time.Millisecond, 1, pinging},
 	{"bursts of closes", closes, "connection", 16 * mib, time.Millisecond, 1, nil},

