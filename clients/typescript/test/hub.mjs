@@ -24,7 +24,10 @@ export async function startHub(t, { flags = [], address = '127.0.0.1:0', env = {
   ended.then(() => started.reject(new Error(`the hub ended before it had started:\n${log}`)), () => {});
   const { url, admin } = await started.promise;
   const call = async (path, init) => {
-    const answer = await fetch(admin + path, init);
+    const answer = await fetch(admin + path, init).catch((error) => {
+      if (init?.method) throw error;
+      return fetch(admin + path, init); // the hub may just have closed the idle connection that was used
+    });
     if (!answer.ok) throw new Error(`${path}: ${answer.status} ${await answer.text()}`);
     return answer;
   };
@@ -82,7 +85,7 @@ function withResolvers() {
   return all;
 }
 
-const PATIENCE_MS = 30_000;
+const PATIENCE_MS = 60_000;
 
 /** What happened, in order, and a way to wait for it. */
 export class Recorder {

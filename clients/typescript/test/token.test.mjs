@@ -66,12 +66,12 @@ describe('tokens', { concurrency: 6 }, () => {
     let calls = 0;
     const c = connect(t, hub.url, {
       WebSocket: spying(sent),
-      token: () => token({ seconds: ++calls === 1 ? 6 : 3600 }),
+      token: () => token({ seconds: ++calls === 1 ? 10 : 3600 }),
     });
     c.listen('tick:1');
     const { spoke } = await c.state('open');
     await eventually(() => sent.some((e) => e.type === '__auth'));
-    await new Promise((resolve) => setTimeout(resolve, 6000)); // past the first one's exp
+    await new Promise((resolve) => setTimeout(resolve, 10_000)); // past the first one's exp
     assert.equal(c.target.status.spoke, spoke, 'the same connection');
     assert.equal(calls, 2);
     assert.deepEqual(c.errors(), []);
@@ -142,7 +142,7 @@ describe('tokens', { concurrency: 6 }, () => {
 
   test('with a token of one time its end (4001) is the end', async (t) => {
     const hub = await startGuardedHub(t);
-    const c = connect(t, hub.url, { token: token({ seconds: 2 }) });
+    const c = connect(t, hub.url, { token: token({ seconds: 5 }) });
     await c.state('open');
     assert.equal((await c.state('closed')).code, 4001);
     assert.equal(c.target.status.state, 'closed');
@@ -154,7 +154,7 @@ describe('tokens', { concurrency: 6 }, () => {
     const hub = await startGuardedHub(t);
     let calls = 0;
     const c = connect(t, hub.url, {
-      token: () => (++calls === 2 ? new Promise(() => {}) : token({ seconds: calls === 1 ? 2 : 3600 })),
+      token: () => (++calls === 2 ? new Promise(() => {}) : token({ seconds: calls === 1 ? 5 : 3600 })),
     });
     await c.state('open');
     assert.equal((await c.state('waiting')).code, 4001);

@@ -21,6 +21,7 @@ export function spoke(say) {
     unlisten: (topic) => target.removeEventListener(topic, listener),
     dispatch: (detail) => target.dispatchEvent(new CustomEvent(`${detail.type}:${detail.id}`, { detail })),
     close: () => target.close(),
+    renew: () => target.renew(),
     online: () => globalThis.dispatchEvent(new Event('online')),
     random: (value) => (Math.random = () => value),
   };
