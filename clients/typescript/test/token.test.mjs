@@ -128,6 +128,21 @@ describe('tokens', { concurrency: 6 }, () => {
     assert.equal(c.target.status.state, 'open');
   });
 
+  test('a fresh token that cannot be had is asked for again', async (t) => {
+    const hub = await startGuardedHub(t);
+    let calls = 0;
+    const sent = [];
+    const c = connect(t, hub.url, {
+      WebSocket: spying(sent),
+      token: () => (++calls === 2 ? Promise.reject(new Error('away')) : token()),
+    });
+    await c.state('open');
+    c.target.renew();
+    await c.error('token');
+    await eventually(() => sent.some((e) => e.type === '__auth'));
+    assert.equal(c.target.status.state, 'open');
+  });
+
   test('an event beyond the token is told', async (t) => {
     const hub = await startGuardedHub(t);
     const c = connect(t, hub.url, { token: token({ publish: ['mine:*'] }) });
