@@ -44,8 +44,8 @@ var rated = []string{"--connect-rate-per-ip=500"}
 var compressing = []string{"--compress"}
 
 // attacks has the bounds of the long form. Those of memory are what the limits in force allow, with a
-// few MiB for what the runtime keeps; those of CPU are three times what has been seen, since cores
-// differ by less.
+// few MiB for what the runtime keeps; those of CPU are about three times what has been seen, or
+// more: cores differ by less.
 var attacks = []attack{
 	{"slow handshakes", slowHandshakes, "connection", 16 * mib, 3 * time.Millisecond, 1, hasty},
 	{"silence", silence, "connection", 64 * mib, 300 * time.Microsecond, 1, hasty},
