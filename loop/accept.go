@@ -33,8 +33,9 @@ func (s *Server) Serve(ln net.Listener) error {
 		_ = ln.Close()
 		return fmt.Errorf("loop: serve: %T is not a TCP listener", ln)
 	}
-	defer ln.Close()
 	l, err := newListener(s, tcp)
+	defer close(l.leftc)
+	defer ln.Close()
 	if err == nil && !s.trackListener(l) {
 		return nil
 	}
@@ -46,7 +47,7 @@ func (s *Server) Serve(ln net.Listener) error {
 			err = l.serve()
 		}
 		switch {
-		case s.stopping.Load():
+		case s.stopping.Load(), errors.Is(err, errLeft):
 			return nil
 		case !outOfResources(err):
 			return fmt.Errorf("loop: accept: %w", err)

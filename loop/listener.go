@@ -17,7 +17,18 @@ import (
 // Listen returns a TCP listener for Serve, without Multipath TCP, which Go listens for by default: its
 // sockets are heavier, do not know every option and do not inherit those they know.
 func Listen(address string) (net.Listener, error) {
-	lc := net.ListenConfig{KeepAlive: -1}
+	return listenTCP(address, func(int) error { return nil })
+}
+
+// listenTCP returns a listener, which prepare has seen before it had its address.
+func listenTCP(address string, prepare func(fd int) error) (net.Listener, error) {
+	lc := net.ListenConfig{KeepAlive: -1, Control: func(_, _ string, rc syscall.RawConn) error {
+		var err error
+		if e := rc.Control(func(fd uintptr) { err = prepare(int(fd)) }); e != nil {
+			return e
+		}
+		return err
+	}}
 	lc.SetMultipathTCP(false)
 	ln, err := lc.Listen(context.Background(), "tcp", address)
 	if err != nil {
@@ -35,24 +46,34 @@ type listener struct {
 	// Set by newListener, read-only afterwards.
 	server *Server
 	tcp    *net.TCPListener
-	plain  bool       // not Multipath TCP
-	endc   chan error // 1 deep: why nobody accepts any more
+	plain  bool          // not Multipath TCP
+	shared bool          // with SO_REUSEPORT
+	endc   chan error    // 1 deep: why nobody accepts any more
+	leftc  chan struct{} // closed by Serve when it returns
 
 	// accepting: a poller has it. What the poller reads was written before this was set.
 	accepting atomic.Bool
 	// inherited: what is accepted has the options already. Once set it stays.
 	inherited atomic.Bool
 
+	// probe is the port that isAt connects from, 0 if it does not; probed: that came to us.
+	probe  atomic.Uint32
+	probed atomic.Bool
+
 	from unix.RawSockaddrAny // the poller's
 }
 
 // newListener sets the options of spokes on the listener, which those that connect later inherit.
 func newListener(s *Server, tcp *net.TCPListener) (*listener, error) {
-	l := &listener{server: s, tcp: tcp, endc: make(chan error, 1)}
+	l := &listener{server: s, tcp: tcp, endc: make(chan error, 1), leftc: make(chan struct{})}
 	return l, l.control(func(fd int) {
 		protocol, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_PROTOCOL)
 		l.plain = err == nil && protocol == unix.IPPROTO_TCP
 		setOptions(fd, &s.config)
+		if on, err := unix.GetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT); err == nil && on != 0 {
+			l.shared = true
+			detach(fd)
+		}
 	})
 }
 
@@ -123,6 +144,8 @@ func (l *listener) onReady(nb *socket, buf []byte) {
 		case err == unix.EAGAIN:
 			l.inherited.Store(l.plain)
 			return
+		case err == nil && l.isProbe(from):
+			_ = unix.Close(fd)
 		case err == nil:
 			if !l.inherited.Load() {
 				setOptions(fd, &l.server.config)

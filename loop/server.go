@@ -28,6 +28,7 @@ type Server struct {
 	shakers  shakers
 
 	// Any goroutine, atomically.
+	leaving  atomic.Bool // others have the port; then draining
 	draining atomic.Bool
 	tight    atomic.Bool // memory is short
 	stopping atomic.Bool
@@ -68,7 +69,9 @@ func New(c Config) (*Server, error) {
 func (s *Server) Config() Config { return s.config }
 
 // Ready reports whether new connections are welcome.
-func (s *Server) Ready() bool { return !s.draining.Load() && !s.tight.Load() }
+func (s *Server) Ready() bool {
+	return !s.leaving.Load() && !s.draining.Load() && !s.tight.Load()
+}
 
 // SetTight says whether memory is short. As long as it is, new connections are refused with 503; those
 // there are stay.
@@ -105,16 +108,18 @@ const drainPace = 5 * time.Millisecond
 // find this same hub going away.
 const reconnectAfter = time.Second
 
-// Shutdown drains the server. Readiness fails at once, and new connections are refused. Then each
+// Shutdown drains the server. Readiness fails at once, and new connections are refused; at a port of
+// ListenShared that others have as well they are left to them, which takes a second. Then each
 // spoke gets __drain with a time of its own at which to reconnect, and is closed with 1001 behind
 // what was dispatched before; this is spread over four fifths of Config.DrainTimeout, less for few
 // spokes. What is left after DrainTimeout, or when ctx is done, is cut off, and Shutdown then
 // returns ctx's error or context.DeadlineExceeded. It returns nil if every spoke has gone by then, of
 // its own or after Config.CloseTimeout.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.draining.Store(true)
 	ctx, cancel := context.WithTimeout(ctx, s.config.DrainTimeout)
 	defer cancel()
+	s.leavePorts(ctx)
+	s.draining.Store(true)
 	s.sendAway(ctx)
 	err := s.waitForSpokes(ctx)
 	s.stop()

@@ -68,6 +68,7 @@ type config struct {
 	memory                 int64            // set by limitMemory
 	pprof                  bool
 	engine                 engineConfig
+	reusePort              bool
 }
 
 const serveSynopsis = `hub serve: run the hub.
@@ -150,6 +151,7 @@ func serveFlags(c *config) *flags {
 	add(f, &c.logFormat, "log-format", "text or json", oneOf("text", "json"), showText)
 	add(f, &c.logBuffer, "log-buffer", "bytes of the log that may wait to be written; lines beyond that are dropped, and the log says how many", size(1<<12, 1<<30), showSize)
 	addSwitch(f, &c.echo, "echo", "for testing: send every message back to its spoke, and nothing else")
+	addSwitch(f, &c.reusePort, "reuse-port", "share the address for spokes with other hubs of the same user (SO_REUSEPORT), to replace one by another")
 	addSwitch(f, &c.pprof, "pprof", "serve /debug/pprof/ at the admin address")
 	return f
 }
@@ -259,6 +261,14 @@ func (c *config) loop(hub *fanout.Hub, logger *slog.Logger) loop.Config {
 		HandshakeTimeout: c.handshakeTimeout, Ping: c.ping, PongTimeout: c.pongTimeout,
 		CloseTimeout: c.closeTimeout, DrainTimeout: c.drainTimeout, TLSHandshakes: c.tlsHandshakes, Logger: logger,
 	}
+}
+
+// listenSpokes opens the address for spokes.
+func (c *config) listenSpokes() (net.Listener, error) {
+	if c.reusePort {
+		return loop.ListenShared(c.listen)
+	}
+	return loop.Listen(c.listen)
 }
 
 func parseAddress(s string) (string, error) {

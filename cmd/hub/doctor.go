@@ -69,7 +69,7 @@ func runDoctor(args []string, m machine, out io.Writer) error {
 func examine(c *config, m machine) []finding {
 	p := &patientMachine{machine: m, c: c}
 	for _, look := range []func(*patientMachine){
-		checkDescriptors, checkAddresses, checkBacklog, checkPorts, checkTCPMemory, checkBuffers, checkNotSentLowat,
+		checkDescriptors, checkAddresses, checkMigration, checkBacklog, checkPorts, checkTCPMemory, checkBuffers, checkNotSentLowat,
 		checkTracking, checkMemory, checkCPUs, checkClock, checkClockSource, checkFiles,
 	} {
 		look(p)

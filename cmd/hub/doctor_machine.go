@@ -26,6 +26,8 @@ type machine interface {
 	lowat(n int) (int, error)
 	// listen opens a port for a moment.
 	listen(address string) error
+	// join looks whether a port in use could be shared, without taking part.
+	join(address string) error
 	// clock returns the wall clock, and whether it is kept by another.
 	clock() (now time.Time, synchronised bool, err error)
 	// procs returns GOMAXPROCS and the CPUs that there are.
@@ -67,6 +69,27 @@ func (thisMachine) listen(address string) error {
 		return cause(err)
 	}
 	return ln.Close()
+}
+
+// join binds and does not listen: a listener would be given connections.
+func (thisMachine) join(address string) error {
+	a, err := net.ResolveTCPAddr("tcp", address)
+	if err != nil {
+		return err
+	}
+	family, sa := unix.AF_INET6, unix.Sockaddr(&unix.SockaddrInet6{Port: a.Port, Addr: [16]byte(append(a.IP.To16(), make([]byte, 16)...)[:16])})
+	if ip := a.IP.To4(); ip != nil {
+		family, sa = unix.AF_INET, &unix.SockaddrInet4{Port: a.Port, Addr: [4]byte(ip)}
+	}
+	fd, err := unix.Socket(family, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	if err := unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_REUSEPORT, 1); err != nil {
+		return err
+	}
+	return unix.Bind(fd, sa)
 }
 
 func (thisMachine) clock() (time.Time, bool, error) {

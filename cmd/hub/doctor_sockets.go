@@ -72,6 +72,8 @@ func checkAddresses(p *patientMachine) {
 		switch {
 		case err == nil:
 			p.note(name, fine, a.address+" is free", "", "")
+		case errors.Is(err, syscall.EADDRINUSE) && a.flag == "--listen" && p.c.reusePort && p.join(a.address) == nil:
+			p.note(name, fine, a.address+" is in use by hubs that share it", "", "")
 		case errors.Is(err, syscall.EADDRINUSE):
 			p.note(name, bad, a.address+" is in use", "free", fmt.Sprintf("ss -ltnp 'sport = :%d' shows by whom; stop that, or take another %s", port, a.flag))
 		case errors.Is(err, syscall.EACCES):
@@ -83,6 +85,24 @@ func checkAddresses(p *patientMachine) {
 			p.note(name, bad, a.address+": "+err.Error(), "an address that the hub can listen at", "another "+a.flag)
 		}
 	}
+}
+
+// checkMigration: a hub that is told to go leaves nobody behind; one that dies does.
+func checkMigration(p *patientMachine) {
+	const name, path = "migration", "/proc/sys/net/ipv4/tcp_migrate_req"
+	if !p.c.reusePort {
+		return
+	}
+	on, err := number1(p, path)
+	if err != nil {
+		p.note(name, risky, "unknown: "+err.Error(), "net.ipv4.tcp_migrate_req, of Linux 5.14", "a newer kernel")
+		return
+	}
+	v := fine
+	if on == 0 {
+		v = risky
+	}
+	p.note(name, v, fmt.Sprintf("net.ipv4.tcp_migrate_req = %d", on), "1: who waits to be accepted by a hub that dies goes to another instead of being reset", "sysctl -w net.ipv4.tcp_migrate_req=1")
 }
 
 // checkBacklog: Go listens with somaxconn as the backlog.

@@ -20,6 +20,7 @@ type paper struct {
 	lowatIs       int // 0 for what was set
 	lowatErr      error
 	listenErr     map[string]error
+	joinErr       error
 	now           time.Time
 	unsynced      bool
 	gomaxprocs, n int
@@ -41,6 +42,7 @@ func (m *paper) lowat(n int) (int, error) {
 	return n, m.lowatErr
 }
 func (m *paper) listen(address string) error     { return m.listenErr[address] }
+func (m *paper) join(string) error               { return m.joinErr }
 func (m *paper) clock() (time.Time, bool, error) { return m.now, !m.unsynced, nil }
 func (m *paper) procs() (gomaxprocs, cpus int)   { return m.gomaxprocs, m.n }
 func (m *paper) env(name string) string          { return m.vars[name] }
@@ -125,6 +127,11 @@ func TestDoctorSaysWhatIsWrongAndHowToChangeIt(t *testing.T) {
 		{func(m *paper) { m.listenErr[":80"] = syscall.EACCES }, "--listen=:80", "listen address", bad, "port 80 is for root", "", "CAP_NET_BIND_SERVICE"},
 		{func(m *paper) { m.listenErr["192.0.2.1:80"] = syscall.EADDRNOTAVAIL }, "--listen=192.0.2.1:80", "listen address", bad, "no address of this machine", "", "another --listen"},
 		{func(m *paper) { m.listenErr[":8080"] = errors.New("no such luck") }, "", "listen address", bad, "no such luck", "", "another --listen"},
+		{func(m *paper) { m.listenErr[":8080"] = syscall.EADDRINUSE }, "--reuse-port", "listen address", fine, "by hubs that share it", "", ""},
+		{func(m *paper) { m.listenErr[":8080"], m.joinErr = syscall.EADDRINUSE, syscall.EADDRINUSE }, "--reuse-port", "listen address", bad, "in use", "", "ss -ltnp"},
+		{file("/proc/sys/net/ipv4/tcp_migrate_req", "0"), "--reuse-port", "migration", risky, "tcp_migrate_req = 0", "1: who waits", "sysctl -w net.ipv4.tcp_migrate_req=1"},
+		{file("/proc/sys/net/ipv4/tcp_migrate_req", "1"), "--reuse-port", "migration", fine, "tcp_migrate_req = 1", "", ""},
+		{func(*paper) {}, "--reuse-port", "migration", risky, "unknown", "Linux 5.14", "a newer kernel"},
 		{file("/proc/sys/net/core/somaxconn", "128"), "--max-spokes=100000", "backlog", bad, "somaxconn = 128", "4096", "sysctl -w net.core.somaxconn=4096"},
 		{file("/proc/sys/net/core/somaxconn", "1024"), "--max-spokes=100000", "backlog", risky, "somaxconn = 1024", "4096", "sysctl"},
 		{file("/proc/sys/net/core/somaxconn", "128"), "--max-spokes=100", "backlog", fine, "somaxconn = 128", "", ""},
@@ -213,6 +220,16 @@ func TestDoctorReadsThisMachine(t *testing.T) {
 	require.ErrorIs(t, err, errUnwell)
 	require.Equal(t, bad, found["listen address"].Verdict)
 	require.Contains(t, found["listen address"].Is, "is in use")
+
+	spokes, _, _ = startHub(t, "--reuse-port")
+	taken = strings.TrimSuffix(strings.TrimPrefix(spokes, "ws://"), "/ws")
+	found, _ = diagnose(t, thisMachine{}, "--listen="+taken, "--admin=off", "--reuse-port")
+	require.Contains(t, found["listen address"].Is, "by hubs that share it")
+	found, _ = diagnose(t, thisMachine{}, "--listen="+taken, "--admin=off")
+	require.Equal(t, bad, found["listen address"].Verdict)
+	for _, address := range []string{":0", "[::1]:0", "127.0.0.1:0", "localhost:0"} {
+		require.NoError(t, thisMachine{}.join(address), address)
+	}
 }
 
 func TestDoctorsReportCanBeReadByPeople(t *testing.T) {

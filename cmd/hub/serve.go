@@ -102,7 +102,7 @@ func runHub(ctx context.Context, c *config, logger *slog.Logger, started func(sp
 			_ = server.Shutdown(now)
 		}
 	}()
-	ln, err := loop.Listen(c.listen)
+	ln, err := c.listenSpokes()
 	if err != nil {
 		return fmt.Errorf("--listen %s: %w", c.listen, cause(err))
 	}
