@@ -1,10 +1,12 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"math"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -88,6 +90,12 @@ func checkClock(p *patientMachine) {
 			v = bad
 		}
 		p.note(name, v, is, "today: tokens expire by it", fix)
+	case errors.Is(err, syscall.EPERM): // ProtectClock= and its like
+		v := fine
+		if tokens {
+			v = risky
+		}
+		p.note(name, v, is+"; whether synchronised may not be asked here", "synchronised: tokens expire by it", "timedatectl, outside the unit or container")
 	case err != nil:
 		p.unknown(name, err)
 	case !synchronised && tokens:

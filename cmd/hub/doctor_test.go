@@ -22,6 +22,7 @@ type paper struct {
 	listenErr     map[string]error
 	joinErr       error
 	now           time.Time
+	clockErr      error
 	unsynced      bool
 	gomaxprocs, n int
 	vars          map[string]string
@@ -43,7 +44,7 @@ func (m *paper) lowat(n int) (int, error) {
 }
 func (m *paper) listen(address string) error     { return m.listenErr[address] }
 func (m *paper) join(string) error               { return m.joinErr }
-func (m *paper) clock() (time.Time, bool, error) { return m.now, !m.unsynced, nil }
+func (m *paper) clock() (time.Time, bool, error) { return m.now, !m.unsynced, m.clockErr }
 func (m *paper) procs() (gomaxprocs, cpus int)   { return m.gomaxprocs, m.n }
 func (m *paper) env(name string) string          { return m.vars[name] }
 func (m *paper) set(path, text string) (before string) {
@@ -175,6 +176,9 @@ func TestDoctorSaysWhatIsWrongAndHowToChangeIt(t *testing.T) {
 		{func(*paper) {}, "--shards=16", "CPUs", risky, "--shards 16", "", "--shards 4"},
 		{func(m *paper) { m.now = time.Unix(0, 0) }, "", "clock", risky, "1970-01-01T00:00:00Z", "today", "timedatectl"},
 		{func(m *paper) { m.now = time.Unix(0, 0) }, "--auth-jwks=https://keys.example/", "clock", bad, "1970-01-01T00:00:00Z", "today", "timedatectl"},
+		{func(m *paper) { m.clockErr = syscall.EPERM }, "", "clock", fine, "may not be asked here", "", ""},
+		{func(m *paper) { m.clockErr = syscall.EPERM }, "--auth-jwks=https://keys.example/", "clock", risky, "may not be asked here", "synchronised", "timedatectl"},
+		{func(m *paper) { m.clockErr = syscall.ENOSYS }, "", "clock", risky, "unknown", "", ""},
 		{func(m *paper) { m.unsynced = true }, "", "clock", fine, "nothing depends on it without tokens", "", ""},
 		{func(m *paper) { m.unsynced = true }, "--auth-jwks=https://keys.example/", "clock", risky, "not synchronised", "tokens expire by it", "chronyd"},
 		{file("/sys/devices/system/clocksource/clocksource0/current_clocksource", "hpet"), "", "clock source", risky, "hpet", "of: tsc hpet acpi_pm", "clocksource=tsc"},

@@ -1,0 +1,302 @@
+package main
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/bytedance/sonic"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
+	"github.com/stretchr/testify/require"
+	"go.yaml.in/yaml/v3"
+)
+
+// What is in deploy has to fit the hub there is. scripts/deploy-check runs what can be run of it.
+
+// served is the metrics of a hub to which something of everything has happened.
+func served(t *testing.T) map[string]*dto.MetricFamily {
+	t.Helper()
+	spokes, admin, _ := startHub(t)
+	address := strings.TrimSuffix(strings.TrimPrefix(spokes, "ws://"), "/ws")
+	require.NoError(t, handshake(address))
+	require.NoError(t, publish(t.Context(), []string{"--url", admin, "--quiet", "tick:1"}))
+	connected(t, admin, 0) // its end is counted
+	resp, err := http.Get(admin + "/metrics")
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	parser := expfmt.NewTextParser(model.LegacyValidation)
+	families, err := parser.TextToMetricFamilies(resp.Body)
+	require.NoError(t, err)
+	return families
+}
+
+// checkExpression looks whether the hub serves what a PromQL expression names: metrics, and values of
+// labels that only the hub knows.
+func checkExpression(families map[string]*dto.MetricFamily, expr string) error {
+	selectors := regexp.MustCompile(`\b((?:hub|go|process)_[a-z0-9_]+)(?:\{([^}]*)\})?`).FindAllStringSubmatch(expr, -1)
+	if len(selectors) == 0 && !strings.HasPrefix(expr, "up{") {
+		return fmt.Errorf("%s: no metric", expr)
+	}
+	for _, s := range selectors {
+		name := s[1]
+		if families[name] == nil {
+			for _, suffix := range []string{"_bucket", "_sum", "_count"} {
+				if base, cut := strings.CutSuffix(name, suffix); cut && families[base].GetType() == dto.MetricType_HISTOGRAM {
+					name = base
+				}
+			}
+		}
+		family := families[name]
+		if family == nil {
+			return fmt.Errorf("%s: the hub serves no %s", expr, s[1])
+		}
+		for _, m := range regexp.MustCompile(`(\w+)=~?"([^"]*)"`).FindAllStringSubmatch(s[2], -1) {
+			if m[1] == "job" || m[1] == "instance" {
+				continue
+			}
+			for value := range strings.SplitSeq(m[2], "|") {
+				if !hasLabel(family, m[1], value) {
+					return fmt.Errorf("%s: no %s has %s=%q", expr, name, m[1], value)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func hasLabel(family *dto.MetricFamily, name, value string) bool {
+	return slices.ContainsFunc(family.GetMetric(), func(m *dto.Metric) bool {
+		return slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool { return l.GetName() == name && l.GetValue() == value })
+	})
+}
+
+// expressions returns what stands at "expr" anywhere in a document.
+func expressions(doc any) (found []string) {
+	switch doc := doc.(type) {
+	case map[string]any:
+		if expr, ok := doc["expr"].(string); ok {
+			found = append(found, expr)
+		}
+		for _, key := range slices.Sorted(maps.Keys(doc)) {
+			found = append(found, expressions(doc[key])...)
+		}
+	case []any:
+		for _, e := range doc {
+			found = append(found, expressions(e)...)
+		}
+	}
+	return found
+}
+
+func TestDashboardAndAlertsNameMetricsThatTheHubServes(t *testing.T) {
+	families := served(t)
+	var dashboard, rules any
+	text, err := os.ReadFile("../../deploy/grafana.json")
+	require.NoError(t, err)
+	require.NoError(t, sonic.Unmarshal(text, &dashboard))
+	text, err = os.ReadFile("../../deploy/alerts.yaml")
+	require.NoError(t, err)
+	require.NoError(t, yaml.Unmarshal(text, &rules))
+	all := strings.Join(append(expressions(dashboard), expressions(rules)...), "\n")
+	require.Greater(t, strings.Count(all, "\n"), 40)
+	for expr := range strings.SplitSeq(all, "\n") {
+		require.NoError(t, checkExpression(families, expr))
+	}
+	require.Error(t, checkExpression(families, "rate(hub_no_such_total[5m])"))
+	require.Error(t, checkExpression(families, `hub_limit{limit="no_such"}`))
+	require.Error(t, checkExpression(families, "hub_spokes_bucket"))
+	require.Error(t, checkExpression(families, "1 > 0"))
+}
+
+func TestEveryAlertIsTestedAndExplained(t *testing.T) {
+	rules, err := os.ReadFile("../../deploy/alerts.yaml")
+	require.NoError(t, err)
+	tests, err := os.ReadFile("../../deploy/alerts_test.yaml")
+	require.NoError(t, err)
+	guide, err := os.ReadFile("../../docs/operating.md")
+	require.NoError(t, err)
+	names := regexp.MustCompile(`alert: (\w+)`).FindAllSubmatch(rules, -1)
+	require.NotEmpty(t, names)
+	for _, name := range names {
+		require.Regexp(t, `alertname: `+string(name[1])+`\n\s+exp_alerts:`, string(tests), "a case in which it fires")
+		require.Contains(t, string(guide), "`"+string(name[1])+"`")
+	}
+}
+
+// stopping is how long a hub with default flags may take from SIGTERM to its end.
+func stopping() time.Duration {
+	var c config
+	serveFlags(&c)
+	return c.drainTimeout + c.closeTimeout + adminShutdown
+}
+
+// object is as much of a Kubernetes object as is looked at here.
+type object struct {
+	Kind     string
+	Metadata struct{ Name string }
+	Spec     struct {
+		Replicas       int
+		Selector       map[string]any
+		MaxUnavailable int    `yaml:"maxUnavailable"`
+		ClusterIP      string `yaml:"clusterIP"`
+		Ports          []struct {
+			TargetPort string `yaml:"targetPort"`
+		}
+		Template struct {
+			Metadata struct{ Labels map[string]string }
+			Spec     struct {
+				Grace              int  `yaml:"terminationGracePeriodSeconds"`
+				EnableServiceLinks bool `yaml:"enableServiceLinks"`
+				Containers         []container
+			}
+		}
+	}
+}
+
+type container struct {
+	Args  []string
+	Ports []struct {
+		Name          string
+		ContainerPort int `yaml:"containerPort"`
+	}
+	Env       []struct{ Name, Value string }
+	Startup   probe `yaml:"startupProbe"`
+	Liveness  probe `yaml:"livenessProbe"`
+	Readiness probe `yaml:"readinessProbe"`
+	Resources struct{ Limits map[string]string }
+	Lifecycle struct {
+		PreStop struct{ Sleep struct{ Seconds int } } `yaml:"preStop"`
+	}
+}
+
+type probe struct {
+	HTTPGet struct{ Path, Port string } `yaml:"httpGet"`
+}
+
+func TestTheManifestFitsTheHub(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/kubernetes.yaml")
+	require.NoError(t, err)
+	objects := map[string]object{}
+	var deployment object
+	for d := yaml.NewDecoder(bytes.NewReader(text)); ; {
+		var o object
+		err := d.Decode(&o)
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		require.NoError(t, err)
+		objects[o.Kind+" "+o.Metadata.Name] = o
+		if o.Kind == "Deployment" {
+			deployment = o
+		}
+	}
+	require.ElementsMatch(t, []string{"Deployment hub", "Service hub", "Service hub-admin", "PodDisruptionBudget hub"}, slices.Collect(maps.Keys(objects)))
+	pod := deployment.Spec.Template
+	require.Equal(t, map[string]string{"app": "hub"}, pod.Metadata.Labels)
+	require.Len(t, pod.Spec.Containers, 1)
+	c := pod.Spec.Containers[0]
+	preStop := time.Duration(c.Lifecycle.PreStop.Sleep.Seconds) * time.Second
+	require.Positive(t, preStop)
+	require.Greater(t, time.Duration(pod.Spec.Grace)*time.Second, preStop+stopping(), "the drain has its time")
+	require.False(t, pod.Spec.EnableServiceLinks)
+	require.Less(t, objects["PodDisruptionBudget hub"].Spec.MaxUnavailable, deployment.Spec.Replicas)
+	require.Equal(t, "None", objects["Service hub-admin"].Spec.ClusterIP)
+
+	// The flags are ones that there are, and the ports theirs.
+	args := []string{"--admin-token=x"}
+	for _, e := range c.Env {
+		if name, ours := strings.CutPrefix(e.Name, envPrefix); ours && e.Value != "" {
+			args = append(args, "--"+strings.ToLower(strings.ReplaceAll(name, "_", "-"))+"="+e.Value)
+		}
+	}
+	require.Equal(t, []string{"serve"}, c.Args)
+	conf, err := parseServe(t, args...)
+	require.NoError(t, err)
+	ports := map[string]int{}
+	for _, p := range c.Ports {
+		ports[p.Name] = p.ContainerPort
+	}
+	require.Equal(t, map[string]int{"spokes": portOf(conf.listen), "admin": portOf(conf.admin)}, ports)
+	for _, o := range objects {
+		for _, p := range o.Spec.Ports {
+			require.Contains(t, ports, p.TargetPort)
+		}
+	}
+	// The probes ask for what the admin side has.
+	for p, path := range map[probe]string{c.Startup: "/livez", c.Liveness: "/livez", c.Readiness: "/readyz"} {
+		require.Equal(t, path, p.HTTPGet.Path)
+		require.Equal(t, "admin", p.HTTPGet.Port)
+	}
+	// Memory: the spokes, the buffers and the collector fit the container.
+	limit := memoryOf(t, c.Resources.Limits["memory"])
+	goLimit := int64(0)
+	for _, e := range c.Env {
+		if e.Name == "GOMEMLIMIT" {
+			goLimit = memoryOf(t, strings.TrimSuffix(e.Value, "B"))
+		}
+	}
+	kernel := int64(conf.maxSpokes) * kernelBytesPerSpoke
+	require.Less(t, goLimit+kernel, limit)
+	require.Less(t, 2*conf.totalBuffer+int64(conf.maxSpokes)*processBytesPerSpoke, goLimit)
+}
+
+// memoryOf reads 512Mi and 1Gi.
+func memoryOf(t *testing.T, s string) int64 {
+	t.Helper()
+	for unit, size := range map[string]int64{"Mi": 1 << 20, "Gi": 1 << 30} {
+		if number, ok := strings.CutSuffix(s, unit); ok {
+			n, err := strconv.ParseInt(number, 10, 64)
+			require.NoError(t, err)
+			return n * size
+		}
+	}
+	require.FailNow(t, "no amount of memory", s)
+	return 0
+}
+
+func TestTheUnitFitsTheHub(t *testing.T) {
+	text, err := os.ReadFile("../../deploy/hub@.service")
+	require.NoError(t, err)
+	setting := func(name string) string {
+		t.Helper()
+		m := regexp.MustCompile(`(?m)^` + name + `=(.*)$`).FindSubmatch(text)
+		require.NotNil(t, m, name)
+		return string(m[1])
+	}
+	seconds, err := strconv.Atoi(setting("TimeoutStopSec"))
+	require.NoError(t, err)
+	require.Greater(t, time.Duration(seconds)*time.Second, stopping(), "the drain has its time")
+	require.Equal(t, "notify", setting("Type"))
+	require.NotContains(t, string(text), "\nMemoryDenyWriteExecute", "compiled code for JSON")
+	descriptors, err := strconv.Atoi(setting("LimitNOFILE"))
+	require.NoError(t, err)
+
+	env, err := os.ReadFile("../../deploy/hub.env")
+	require.NoError(t, err)
+	var args []string
+	for line := range strings.Lines(string(env)) {
+		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && strings.HasPrefix(name, envPrefix) {
+			args = append(args, "--"+strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, envPrefix), "_", "-"))+"="+value)
+		}
+	}
+	require.NotEmpty(t, args)
+	c, err := parseServe(t, args...)
+	require.NoError(t, err)
+	require.Less(t, c.maxSpokes, descriptors)
+	require.True(t, c.reusePort)
+	_, _, err = net.SplitHostPort(c.listen)
+	require.NoError(t, err)
+}
