@@ -7,7 +7,6 @@ import (
 	"io"
 	"maps"
 	"net"
-	"net/http"
 	"os"
 	"regexp"
 	"slices"
@@ -34,11 +33,21 @@ func served(t *testing.T) map[string]*dto.MetricFamily {
 	require.NoError(t, handshake(address))
 	require.NoError(t, publish(t.Context(), []string{"--url", admin, "--quiet", "tick:1"}))
 	connected(t, admin, 0) // its end is counted
-	resp, err := http.Get(admin + "/metrics")
-	require.NoError(t, err)
-	defer resp.Body.Close()
+	families := scrape(t, admin)
+	_, certFile, keyFile := newCertificate(t, t.TempDir(), "hub")
+	_, admin, _ = startHub(t, "--tls-cert", certFile, "--tls-key", keyFile)
+	for name, family := range scrape(t, admin) {
+		if families[name] == nil {
+			families[name] = family
+		}
+	}
+	return families
+}
+
+func scrape(t *testing.T, admin string) map[string]*dto.MetricFamily {
+	t.Helper()
 	parser := expfmt.NewTextParser(model.LegacyValidation)
-	families, err := parser.TextToMetricFamilies(resp.Body)
+	families, err := parser.TextToMetricFamilies(strings.NewReader(metrics(t, admin)))
 	require.NoError(t, err)
 	return families
 }

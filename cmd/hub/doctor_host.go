@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"math"
 	"os"
 	"strings"
@@ -122,6 +123,37 @@ func checkClockSource(p *patientMachine) {
 	}
 	there, _ := p.read(dir + "available_clocksource")
 	p.note(name, v, source, "one that is read without a system call, of: "+there, "echo tsc > "+dir+"current_clocksource, or clocksource=tsc for the kernel")
+}
+
+// renewal is how long before its end a certificate should have been replaced.
+const renewal = 7 * 24 * time.Hour
+
+func checkCertificate(p *patientMachine) {
+	const name = "certificate"
+	pair, err := p.c.certificate(slog.New(slog.DiscardHandler))
+	switch {
+	case err != nil:
+		p.note(name, bad, err.Error(), "a certificate and its key that the hub may read", "ls -l "+p.c.tlsCert+" "+p.c.tlsKey)
+		return
+	case pair == nil:
+		return
+	}
+	now, _, _ := p.clock()
+	leaf := pair.current.Load().Leaf
+	is := fmt.Sprintf("%s, good from %s until %s", p.c.tlsCert, leaf.NotBefore.UTC().Format(time.RFC3339), leaf.NotAfter.UTC().Format(time.RFC3339))
+	p.note(name, goodAt(now, leaf.NotBefore, leaf.NotAfter), is, "one that is good now and for another week",
+		"a new pair in the same files: the hub reads them again")
+}
+
+// goodAt says how good a certificate is at a moment.
+func goodAt(now, begins, ends time.Time) verdict {
+	switch {
+	case now.Before(begins), now.After(ends):
+		return bad
+	case ends.Sub(now) < renewal:
+		return risky
+	}
+	return fine
 }
 
 func checkFiles(p *patientMachine) {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"os"
@@ -202,6 +203,27 @@ func TestDoctorSaysWhatIsWrongAndHowToChangeIt(t *testing.T) {
 			require.NotEmpty(t, f.Fix, "%v", f)
 		}
 	}
+}
+
+func TestDoctorLooksWhenTheCertificateEnds(t *testing.T) {
+	_, certFile, keyFile := newCertificate(t, t.TempDir(), "hub")
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	require.NoError(t, err)
+	begins, ends := pair.Leaf.NotBefore, pair.Leaf.NotAfter
+	for now, want := range map[time.Time]verdict{
+		begins.Add(-time.Second): bad, ends.Add(-time.Hour): risky, ends.Add(time.Second): bad,
+	} {
+		m := sound()
+		m.now = now
+		found, _ := diagnose(t, m, "--tls-cert="+certFile, "--tls-key="+keyFile)
+		require.Equal(t, want, found["certificate"].Verdict, "%v", found["certificate"])
+		require.Contains(t, found["certificate"].Is, ends.UTC().Format(time.RFC3339))
+	}
+	require.Equal(t, risky, goodAt(begins, begins, begins.Add(renewal-time.Second)))
+	require.Equal(t, fine, goodAt(begins, begins, begins.Add(renewal+time.Second)))
+	found, err := diagnose(t, sound(), "--tls-cert=none.pem", "--tls-key="+keyFile)
+	require.ErrorIs(t, err, errUnwell)
+	require.Contains(t, found["certificate"].Is, "no such file")
 }
 
 // The real readings, on whatever machine tests.

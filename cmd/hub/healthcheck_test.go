@@ -26,6 +26,16 @@ func TestHealthcheckAsksTheHubThatTheEnvironmentNames(t *testing.T) {
 	require.ErrorAs(t, healthcheck(t.Context(), []string{"--admin=off", "--live"}), &mistake)
 }
 
+func TestHealthcheckAsksAPortWithTLS(t *testing.T) {
+	_, certFile, keyFile := newCertificate(t, t.TempDir(), "hub")
+	spokes, _, _ := startHub(t, "--tls-cert", certFile, "--tls-key", keyFile)
+	t.Setenv("HUB_LISTEN", strings.TrimSuffix(strings.TrimPrefix(spokes, "wss://"), "/ws"))
+	t.Setenv("HUB_ADMIN", "off")
+	require.Error(t, healthcheck(t.Context(), nil))
+	t.Setenv("HUB_TLS_CERT", certFile)
+	require.NoError(t, healthcheck(t.Context(), nil))
+}
+
 func TestHealthcheckSaysWhatTheHubSays(t *testing.T) {
 	asked := make(chan string, 1)
 	hub := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
