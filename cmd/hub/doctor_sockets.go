@@ -78,7 +78,7 @@ func checkAddresses(p *patientMachine) {
 			p.note(name, bad, a.address+" is in use", "free", fmt.Sprintf("ss -ltnp 'sport = :%d' shows by whom; stop that, or take another %s", port, a.flag))
 		case errors.Is(err, syscall.EACCES):
 			p.note(name, bad, fmt.Sprintf("%s: port %d is for root", a.address, port), "a port that the hub may open",
-				"AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, or "+a.flag+" with a port of 1024 or more")
+				"AmbientCapabilities= and CapabilityBoundingSet=CAP_NET_BIND_SERVICE and PrivateUsers=no in the unit, or "+a.flag+" with a port of 1024 or more")
 		case errors.Is(err, syscall.EADDRNOTAVAIL):
 			p.note(name, bad, a.address+" is no address of this machine", "one that ip addr shows", "another "+a.flag)
 		default:

@@ -126,7 +126,7 @@ func TestDoctorSaysWhatIsWrongAndHowToChangeIt(t *testing.T) {
 		{file("/proc/sys/fs/file-max", "90000"), "--max-spokes=100000", "files", bad, "90,000", "100,064", "sysctl -w fs.file-max="},
 		{func(m *paper) { m.listenErr[":8080"] = syscall.EADDRINUSE }, "", "listen address", bad, ":8080 is in use", "free", "ss -ltnp 'sport = :8080'"},
 		{func(m *paper) { m.listenErr["127.0.0.1:8081"] = syscall.EADDRINUSE }, "", "admin address", bad, "in use", "free", "another --admin"},
-		{func(m *paper) { m.listenErr[":80"] = syscall.EACCES }, "--listen=:80", "listen address", bad, "port 80 is for root", "", "CAP_NET_BIND_SERVICE"},
+		{func(m *paper) { m.listenErr[":80"] = syscall.EACCES }, "--listen=:80", "listen address", bad, "port 80 is for root", "", "CapabilityBoundingSet=CAP_NET_BIND_SERVICE"},
 		{func(m *paper) { m.listenErr["192.0.2.1:80"] = syscall.EADDRNOTAVAIL }, "--listen=192.0.2.1:80", "listen address", bad, "no address of this machine", "", "another --listen"},
 		{func(m *paper) { m.listenErr[":8080"] = errors.New("no such luck") }, "", "listen address", bad, "no such luck", "", "another --listen"},
 		{func(m *paper) { m.listenErr[":8080"] = syscall.EADDRINUSE }, "--reuse-port", "listen address", fine, "by hubs that share it", "", ""},
