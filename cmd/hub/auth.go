@@ -13,8 +13,7 @@ import (
 
 // addAuthKey defines --auth-jwt-key. Its value is never shown: it may be a secret.
 func addAuthKey(f *flags, p *[]byte, what string) {
-	add(f, p, "auth-jwt-key", what+": file:PATH with a public key in PEM or a secret for HS256, or the same as text", parseAuthKey, func([]byte) string { return "" })
-	f.secret["auth-jwt-key"] = true
+	addSecret(f, p, "auth-jwt-key", what+": file:PATH with a public key in PEM or a secret for HS256, or the same as text", parseAuthKey)
 }
 
 // parseAuthKey reads a key. No error repeats it.

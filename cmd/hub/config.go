@@ -99,7 +99,7 @@ func serveFlags(c *config) *flags {
 	add(f, &c.listen, "listen", "address that spokes connect to", parseAddress, showText)
 	add(f, &c.path, "path", "path of the WebSocket endpoint", parsePath, showText)
 	add(f, &c.admin, "admin", "address for publishing, metrics and health; off for none", parseAdminAddress, showText)
-	addSecret(f, &c.adminToken, "admin-token", "bearer token that admin requests must carry; none if empty")
+	addSecret(f, &c.adminToken, "admin-token", "bearer token that admin requests must carry; none if empty", parseText)
 	add(f, &c.adminMaxBody, "admin-max-body", "largest body of an admin request", size(1<<10, 1<<30), showSize)
 	addAuthKey(f, &c.authKey, "spokes need a token signed with this")
 	add(f, &c.authJWKS, "auth-jwks", "spokes need a token signed with a key of this JSON Web Key Set: a file, or an address that begins with https:// or http://", parseText, showText)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -74,6 +75,9 @@ func runShowConfig(args []string, out, log io.Writer) error {
 	return w.Flush()
 }
 
+// passwords are those in addresses, which net/url shows as xxxxx as well.
+var passwords = regexp.MustCompile(`://([^/?#@:,]*):[^/?#,]*@`)
+
 // settings returns all flags by name, but those of the subcommand itself.
 func (f *flags) settings(own func(name string) bool) []setting {
 	var settings []setting
@@ -82,7 +86,7 @@ func (f *flags) settings(own func(name string) bool) []setting {
 			return
 		}
 		s := setting{
-			Flag: "--" + fl.Name, Environment: envName(fl.Name), Value: fl.Value.String(),
+			Flag: "--" + fl.Name, Environment: envName(fl.Name), Value: passwords.ReplaceAllString(fl.Value.String(), "://$1:xxxxx@"),
 			From: fromDefault, Secret: f.secret[fl.Name], Set: true,
 		}
 		if from, ok := f.given[fl.Name]; ok {

@@ -43,11 +43,16 @@ func TestConfigSaysWhereEachFlagComesFrom(t *testing.T) {
 func TestConfigShowsNoSecret(t *testing.T) {
 	key := strings.Repeat("s3cret-", 5)
 	t.Setenv("HUB_ADMIN_TOKEN", "s3cret-of-the-admin")
-	for _, args := range [][]string{{"--auth-jwt-key=" + key}, {"--auth-jwt-key=" + key, "--json"}} {
+	for _, args := range [][]string{
+		{"--auth-jwt-key=" + key}, {"--auth-jwt-key=" + key, "--json"}, {"--engine=nats://a:s3cret@h:1,tls://b:s3cret@i:2"},
+		{"--engine-token=s3cret"}, {"--engine=embedded", "--cluster-auth=a:s3cret"}, {"--auth-jwks=https://a:s3cret@keys.example/set"},
+	} {
 		out, log := showConfigOf(t, args...)
 		require.NotContains(t, out+log, "s3cret")
 	}
-	out, _ := showConfigOf(t, "--auth-jwt-key="+key)
+	out, _ := showConfigOf(t, "--engine=nats://a:s3cret@h:1,nats://i:2")
+	require.Contains(t, out, " nats://a:xxxxx@h:1,nats://i:2 ")
+	out, _ = showConfigOf(t, "--auth-jwt-key="+key)
 	require.Regexp(t, `--admin-token +\(hidden\) +environment, HUB_ADMIN_TOKEN`, out)
 	require.Regexp(t, `--auth-jwt-key +\(hidden\) +command line`, out)
 

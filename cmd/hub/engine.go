@@ -52,7 +52,6 @@ func addEngineFlags(f *flags, c *engineConfig) {
 		linger: cluster.DefaultLinger, beat: cluster.DefaultBeat, timeout: cluster.DefaultTimeout, listen: ":6222",
 	}
 	const moment, day = 10 * time.Millisecond, 24 * time.Hour
-	hide := func(string) string { return "" }
 	add(f, &c.engine, "engine", "what carries events between hubs: off for a hub that is alone, embedded, or servers of NATS as in nats://host:4222,nats://other:4222", parseEngine, showText)
 	add(f, &c.prefix, "engine-prefix", "what the engine's subjects begin with; hubs that act as one have the same", parseText, showText)
 	add(f, &c.format, "engine-format", "what the engine's messages are: hub for whole envelopes, or yoga for payloads under prefix:topic, as GraphQL gateways publish them", oneOf("hub", "yoga"), showText)
@@ -64,14 +63,14 @@ func addEngineFlags(f *flags, c *engineConfig) {
 	add(f, &c.timeout, "engine-timeout", "time for another hub to answer", duration(moment, time.Hour), showDuration)
 	add(f, &c.creds, "engine-creds", "file with NATS credentials", parseText, showText)
 	add(f, &c.nkey, "engine-nkey", "file with the seed of an nkey", parseText, showText)
-	add(f, &c.token, "engine-token", "token for the engine; user and password stand in its address", parseText, hide)
+	addSecret(f, &c.token, "engine-token", "token for the engine; user and password stand in its address", parseText)
 	add(f, &c.ca, "engine-ca", "file with the certificates that the engine's must come from; the system's if empty", parseText, showText)
 	add(f, &c.cert, "engine-cert", "file with the certificate that the hub shows to the engine", parseText, showText)
 	add(f, &c.key, "engine-key", "file with the key of that certificate", parseText, showText)
 	add(f, &c.listen, "cluster-listen", "with --engine embedded, address for the other hubs", parseAddress, showText)
 	add(f, &c.advertise, "cluster-advertise", "address at which the other hubs reach this one, if it is another", parseText, showText)
 	add(f, &c.peers, "cluster-peers", "with --engine embedded, addresses of other hubs, some or all, as in a:6222,b:6222", parsePeers, showList)
-	add(f, &c.auth, "cluster-auth", "user:password that hubs have to show each other; none if empty", parseUserPassword, hide)
+	addSecret(f, &c.auth, "cluster-auth", "user:password that hubs have to show each other; none if empty", parseUserPassword)
 	add(f, &c.peerCA, "cluster-ca", "file with the certificates that other hubs' must come from", parseText, showText)
 	add(f, &c.peerCert, "cluster-cert", "file with the certificate that hubs show each other; plain TCP if empty", parseText, showText)
 	add(f, &c.peerKey, "cluster-key", "file with the key of that certificate", parseText, showText)

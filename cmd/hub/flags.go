@@ -97,8 +97,8 @@ func (f *flags) origin() string {
 }
 
 // addSecret defines a flag whose value is not shown.
-func addSecret(f *flags, p *string, name, usage string) {
-	add(f, p, name, usage, parseText, func(string) string { return "" })
+func addSecret[T any](f *flags, p *T, name, usage string, parse func(string) (T, error)) {
+	add(f, p, name, usage, parse, func(T) string { return "" })
 	f.secret[name] = true
 }
 

@@ -30,7 +30,7 @@ func healthcheck(ctx context.Context, args []string) error {
 	certificate := ""
 	f := newFlags("healthcheck", healthSynopsis)
 	add(f, &p.admin, "admin", "admin address that hub serve has", parseAdminAddress, showText)
-	addSecret(f, &p.token, "admin-token", "the hub's --admin-token")
+	addSecret(f, &p.token, "admin-token", "the hub's --admin-token", parseText)
 	add(f, &p.listen, "listen", "address for spokes that hub serve has, asked if --admin is off", parseAddress, showText)
 	add(f, &certificate, "tls-cert", "what hub serve has: the address for spokes then speaks TLS", parseText, showText)
 	addSwitch(f, &p.live, "live", "ask whether it is alive (/livez), not whether it is ready for new spokes (/readyz)")
