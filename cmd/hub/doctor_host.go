@@ -47,12 +47,23 @@ func checkMemory(p *patientMachine) {
 		p.note(name, risky, is, want+", and a fifth to spare", fix)
 	}
 	if g.memory > 0 {
-		v, is := fine, "GOMEMLIMIT="+p.env("GOMEMLIMIT")
-		if p.env("GOMEMLIMIT") == "" {
-			v, is = risky, fmt.Sprintf("no GOMEMLIMIT in a control group of %s", roughly(g.memory))
-		}
-		p.note("memory limit", v, is, "somewhat less than the control group has: the collector works harder instead of the kernel killing the hub",
-			fmt.Sprintf("Environment=GOMEMLIMIT=%dMiB in the unit, or the container's environment", g.memory*9/10>>20))
+		checkMemoryLimit(p, g.memory)
+	}
+}
+
+// checkMemoryLimit: what the hub takes for its limit has to be less than what the control group has.
+func checkMemoryLimit(p *patientMachine, group int64) {
+	const name = "memory limit"
+	limit := p.c.memoryLimit
+	is := fmt.Sprintf("--memory-limit %s in a control group of %s", showMemoryLimit(limit), roughly(group))
+	const want, fix = "somewhat less than the control group has: the hub sheds queues instead of being killed", "--memory-limit auto"
+	switch {
+	case limit > group*19/20:
+		p.note(name, bad, is, want, fix)
+	case limit == memoryOff, limit == memoryAuto && p.env("GOMEMLIMIT") == "off":
+		p.note(name, risky, is+", GOMEMLIMIT="+p.env("GOMEMLIMIT"), want, fix)
+	default:
+		p.note(name, fine, is, "", "")
 	}
 }
 

@@ -62,7 +62,11 @@ func checkDescriptors(p *patientMachine) {
 }
 
 func checkAddresses(p *patientMachine) {
-	for _, a := range []struct{ flag, address string }{{"--listen", p.c.listen}, {"--admin", p.c.admin}} {
+	cluster := "off"
+	if p.c.engine.engine == engineEmbedded {
+		cluster = p.c.engine.listen
+	}
+	for _, a := range []struct{ flag, address string }{{"--listen", p.c.listen}, {"--admin", p.c.admin}, {"--cluster-listen", cluster}} {
 		if a.address == "off" {
 			continue
 		}

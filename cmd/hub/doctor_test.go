@@ -111,6 +111,10 @@ func TestASoundMachineIsWell(t *testing.T) {
 func TestDoctorSaysWhatIsWrongAndHowToChangeIt(t *testing.T) {
 	const group = "/sys/fs/cgroup/system.slice/hub.service/"
 	file := func(path, text string) func(*paper) { return func(m *paper) { m.set(path, text) } }
+	gib := func(m *paper) { // in a slice above the unit
+		m.set("/sys/fs/cgroup/system.slice/memory.max", "1073741824")
+		m.set("/sys/fs/cgroup/system.slice/memory.current", "0")
+	}
 	for _, c := range []struct {
 		ill             func(*paper)
 		args            string
@@ -126,6 +130,7 @@ func TestDoctorSaysWhatIsWrongAndHowToChangeIt(t *testing.T) {
 		{file("/proc/sys/fs/file-max", "90000"), "--max-spokes=100000", "files", bad, "90,000", "100,064", "sysctl -w fs.file-max="},
 		{func(m *paper) { m.listenErr[":8080"] = syscall.EADDRINUSE }, "", "listen address", bad, ":8080 is in use", "free", "ss -ltnp 'sport = :8080'"},
 		{func(m *paper) { m.listenErr["127.0.0.1:8081"] = syscall.EADDRINUSE }, "", "admin address", bad, "in use", "free", "another --admin"},
+		{func(m *paper) { m.listenErr[":6222"] = syscall.EADDRINUSE }, "--engine=embedded", "cluster-listen address", bad, "in use", "free", "another --cluster-listen"},
 		{func(m *paper) { m.listenErr[":80"] = syscall.EACCES }, "--listen=:80", "listen address", bad, "port 80 is for root", "", "CapabilityBoundingSet=CAP_NET_BIND_SERVICE"},
 		{func(m *paper) { m.listenErr["192.0.2.1:80"] = syscall.EADDRNOTAVAIL }, "--listen=192.0.2.1:80", "listen address", bad, "no address of this machine", "", "another --listen"},
 		{func(m *paper) { m.listenErr[":8080"] = errors.New("no such luck") }, "", "listen address", bad, "no such luck", "", "another --listen"},
@@ -161,11 +166,11 @@ func TestDoctorSaysWhatIsWrongAndHowToChangeIt(t *testing.T) {
 		{file("/proc/meminfo", "MemAvailable: 400000 kB"), "", "memory", bad, "room for 0 idle spokes", "", ""},
 		{func(m *paper) { m.set(group+"memory.max", "536870912"); m.set(group+"memory.current", "1048576") }, "--max-spokes=1000",
 			"memory", bad, "511 MiB left of the 512 MiB of the control group", "", "MemoryMax="},
-		{func(m *paper) {
-			m.set("/sys/fs/cgroup/system.slice/memory.max", "1073741824")
-			m.set("/sys/fs/cgroup/system.slice/memory.current", "0")
-		}, "--max-spokes=1000",
-			"memory limit", risky, "no GOMEMLIMIT in a control group of 1.0 GiB", "", "GOMEMLIMIT=921MiB"},
+		{gib, "--max-spokes=1000", "memory limit", fine, "--memory-limit auto in a control group of 1.0 GiB", "", ""},
+		{gib, "--memory-limit=900MiB", "memory limit", fine, "--memory-limit 900MiB", "", ""},
+		{gib, "--memory-limit=1000MiB", "memory limit", bad, "--memory-limit 1000MiB in a control group of 1.0 GiB", "somewhat less", "--memory-limit auto"},
+		{gib, "--memory-limit=off", "memory limit", risky, "--memory-limit off", "somewhat less", "--memory-limit auto"},
+		{func(m *paper) { gib(m); m.vars["GOMEMLIMIT"] = "off" }, "", "memory limit", risky, "GOMEMLIMIT=off", "somewhat less", "--memory-limit auto"},
 		{func(m *paper) {
 			m.set("/proc/self/cgroup", "4:cpu,cpuacct:/hub\n3:memory:/hub\n0::/\n")
 			m.set("/sys/fs/cgroup/cpu/hub/cpu.cfs_quota_us", "200000")
