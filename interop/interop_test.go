@@ -186,6 +186,11 @@ func chromium(t *testing.T, hubURL string) <-chan said {
 // expect waits for what a spoke says; other things may come before, but no error.
 func expect(t *testing.T, out <-chan said, what string) any {
 	t.Helper()
+	return expectWithin(t, out, what, patience)
+}
+
+func expectWithin(t *testing.T, out <-chan said, what string, patience time.Duration) any {
+	t.Helper()
 	timeout := time.After(patience)
 	for {
 		select {

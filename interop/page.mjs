@@ -15,7 +15,7 @@ const browser = await chromium.launch({
   args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync']
 })
 const context = await browser.newContext({ viewport: { width: 1280, height: 900 }, colorScheme: 'light' })
-context.setDefaultTimeout(15_000)
+context.setDefaultTimeout(30_000)
 const page = await context.newPage()
 const complaints = []
 page.on('console', m => { if (['error', 'warning'].includes(m.type()) && !/getImageData/.test(m.text())) complaints.push(m.text()) }) // drawn does that
@@ -112,6 +112,7 @@ async function publishByKeyboardAlone () {
   await page.keyboard.press('Control+Enter')
   await until('#publish-said', 'one spoke took it') // the tail
   await until('#tail-log p', 'greeting:1 {"text":"é€😀 <b>not bold</b>"}')
+  while (await drawn(5) === 0) await pause(200) // one value among none is seen as well
 
   await page.fill('#publish [name=type]', '__mine')
   await page.click('#publish button')

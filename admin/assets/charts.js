@@ -7,11 +7,15 @@ import { bytes, clock, count, rate, seconds } from './format.js'
 const points = 300
 const height = 150
 
+// The steps that an axis may be divided by: there is no half of a spoke, and a KiB is 1024.
+const whole = Array.from({ length: 12 }, (_, i) => [1, 2, 5].map(n => n * 10 ** i)).flat()
+const binary = Array.from({ length: 50 }, (_, i) => 2 ** i)
+
 const shown = [
-  { title: 'Spokes', lines: [{ of: 'spokes' }], text: count },
+  { title: 'Spokes', lines: [{ of: 'spokes' }], text: count, steps: whole },
   { title: 'Events/s', lines: [{ of: 'dispatched', name: 'to spokes' }, { of: 'received', name: 'from spokes' }], text: rate },
   { title: 'Deliveries/s', lines: [{ of: 'deliveries' }], text: rate },
-  { title: 'Queued bytes', lines: [{ of: 'queued' }], text: bytes },
+  { title: 'Queued bytes', lines: [{ of: 'queued' }], text: bytes, steps: binary },
   { title: 'Drops/s', lines: [{ of: 'dropped', name: 'dropped' }, { of: 'conflated', name: 'conflated' }], text: rate },
   { title: 'Dispatch to written', lines: [{ of: 'p50', name: 'p50' }, { of: 'p99', name: 'p99' }], text: seconds, logarithmic: true }
 ]
@@ -24,6 +28,13 @@ const dashes = [[], [5, 4]] // not by colour alone
 
 // colour reads a custom property when a chart is drawn, so that it follows the theme.
 const colour = name => () => getComputedStyle(document.documentElement).getPropertyValue(name)
+
+// alone returns the indices of values that have none beside them, so that no line goes there: they get a point.
+function alone (values) {
+  const found = []
+  values.forEach((v, i) => { if (v !== null && values[i - 1] == null && values[i + 1] == null) found.push(i) })
+  return found
+}
 
 export function charts (place) {
   const all = shown.map(what => new Chart(place, what))
@@ -41,7 +52,7 @@ class Chart {
   #plot
   #data
 
-  constructor (place, { title, lines, text, logarithmic }) {
+  constructor (place, { title, lines, text, steps, logarithmic }) {
     this.#lines = lines
     this.#text = text
     this.#data = [[], ...lines.map(() => [])]
@@ -49,7 +60,7 @@ class Chart {
     const canvas = element('div', { role: 'img', 'aria-label': `${title}, the last five minutes` })
     const figure = element('figure', {}, element('figcaption', {}, `${title} `, this.#value), canvas)
     place.append(figure)
-    this.#plot = new uPlot(this.#options(canvas.clientWidth, logarithmic), this.#data, canvas)
+    this.#plot = new uPlot(this.#options(canvas.clientWidth, steps, logarithmic), this.#data, canvas)
     new ResizeObserver(() => this.#plot.setSize({ width: canvas.clientWidth, height })).observe(canvas)
   }
 
@@ -84,7 +95,7 @@ class Chart {
     setText(this.#value, texts.join(' · '))
   }
 
-  #options (width, logarithmic) {
+  #options (width, steps, logarithmic) {
     const axis = { stroke: colour('--muted'), grid: { stroke: colour('--grid'), width: 1 }, ticks: { show: false }, font: '12px system-ui, sans-serif' }
     return {
       width: Math.max(width, 100),
@@ -100,10 +111,11 @@ class Chart {
       },
       axes: [
         { ...axis, space: 70, size: 28, values: (_, times) => times.map(t => clock.format(t * 1000)) },
-        { ...axis, grid: { ...axis.grid, ...(logarithmic && { filter: decades }) }, size: 62, space: 34, values: (_, values) => values.map(v => v === null ? '' : this.#text(v)) }
+        { ...axis, grid: { ...axis.grid, ...(logarithmic && { filter: decades }) }, ...(steps && { incrs: steps }), size: 62, space: 34, values: (_, values) => values.map(v => v === null ? '' : this.#text(v)) }
       ],
       series: [{}, ...this.#lines.map((_, i) => ({
-        stroke: colour(colours[i]), width: 2, dash: dashes[i], points: { show: false }, spanGaps: false
+        stroke: colour(colours[i]), width: 2, dash: dashes[i], spanGaps: false,
+        points: { show: false, size: 5, fill: colour(colours[i]), filter: plot => alone(plot.data[i + 1]) }
       }))]
     }
   }
