@@ -1,5 +1,5 @@
 // Package admin is the operator's HTTP side of a hub: events are published and watched here, spokes
-// looked at and closed, metrics and health served. curl suffices to use it:
+// looked at and closed, metrics and health served, and a live page of all that. curl suffices to use it:
 //
 //	curl -d '{"type":"tick","id":"42","payload":{"price":7}}' http://127.0.0.1:8081/v1/events
 //	curl -N 'http://127.0.0.1:8081/v1/events?topic=order:*'

@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"testing"
 	"testing/synctest"
@@ -79,4 +80,26 @@ func TestTheKernelIsAskedForThoseThatAreShown(t *testing.T) {
 
 	without, _ := connect(t, h)
 	require.Nil(t, without.Info().Kernel)
+}
+
+func BenchmarkSlowest(b *testing.B) {
+	for _, waiting := range []int{0, 100, 10_000} {
+		b.Run(fmt.Sprintf("spokes=10000/waiting=%d", waiting), func(b *testing.B) {
+			h := newHub(b, Config{})
+			for i := range 10_000 {
+				if i < waiting {
+					stall(b, h, "none:*")
+				} else {
+					connect(b, h, "none:*")
+				}
+			}
+			h.Flush()
+			b.ReportAllocs()
+			for b.Loop() {
+				if len(h.Slowest(20)) != 20 {
+					b.Fatal("not 20")
+				}
+			}
+		})
+	}
 }

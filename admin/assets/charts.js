@@ -4,7 +4,8 @@
 import { element, setText } from './dom.js'
 import { bytes, clock, count, rate, seconds } from './format.js'
 
-const points = 300
+const points = 300 // one a second
+const fewest = 60 // seconds that a chart is wide at first
 const height = 150
 
 // The steps that an axis may be divided by: there is no half of a spoke, and a KiB is 1024.
@@ -104,7 +105,7 @@ class Chart {
       cursor: { y: false, drag: { x: false, y: false }, sync: { key: 'hub' } },
       hooks: { setCursor: [plot => { if (this.#data[0].length > 0) this.#tell(plot.cursor.idx ?? this.#data[0].length - 1) }] },
       scales: {
-        x: { range: (_, min, max) => max === null ? [0, points] : [max - points + 1, max] },
+        x: { range: (_, min, max) => max === null ? [0, fewest] : [Math.min(max - fewest, Math.max(min, max - points)), max] },
         y: logarithmic
           ? { distr: 3, range: (_, min, max) => min === null ? [1e-4, 1] : uPlot.rangeLog(min, max, 10, true) }
           : { range: (_, min, max) => [0, max > 0 ? max * 1.1 : 1] }

@@ -64,8 +64,8 @@ export function spokes (section) {
 
 function summary (sample) {
   if (sample.spokes === 0) return 'Nobody is connected.'
-  const waiting = `${count(sample.queuedSpokes)} of ${count(sample.spokes)} spokes have events waiting.`
-  return sample.queuedSpokes === 0 ? `Nothing waits for any of the ${count(sample.spokes)} spokes.` : waiting
+  if (sample.queuedSpokes === 0) return `Of ${count(sample.spokes)} connected none has anything waiting.`
+  return `Of ${count(sample.spokes)} connected ${count(sample.queuedSpokes)} have something waiting.`
 }
 
 // arrange puts the children of body in order, and moves no more of them than it has to.

@@ -7,7 +7,7 @@ const longestPauseMs = 10_000
 
 // follow calls onRecord for every record of a stream, and comes back when it breaks off: after a pause,
 // which grows. onTrouble is told why, onOpen when it is there. A hub that says nothing for silenceMs, not
-// even that it is alive, counts as gone. With once it does not come back, and onEnd is told.
+// even that it is alive, counts as gone.
 export function follow (path, { onRecord, onOpen, onTrouble, silenceMs }) {
   const stopped = new AbortController()
   run()
@@ -39,10 +39,10 @@ async function read (path, stopped, silenceMs, onOpen, onRecord) {
     timer = setTimeout(() => silence.abort(new Error('it has fallen silent')), silenceMs)
   }
   try {
-    const response = await request(path, {
+    const response = await reached(request(path, {
       headers: { Accept: 'application/x-ndjson' },
       signal: AbortSignal.any([stopped, silence.signal])
-    })
+    }))
     onOpen?.()
     let rest = ''
     alive()
@@ -54,12 +54,14 @@ async function read (path, stopped, silenceMs, onOpen, onRecord) {
         if (line === '') continue // a heartbeat
         const record = JSON.parse(line)
         if (record.kind === 'end') throw new Error(endings[record.reason] ?? record.reason)
-        onRecord(record)
+        try {
+          onRecord(record)
+        } catch (error) { // ours, and not the hub's
+          reportError(error)
+        }
       }
     }
     throw new Error('the connection has ended')
-  } catch (error) {
-    throw error instanceof TypeError ? new Error('it cannot be reached') : error // of fetch, in words of the browser's
   } finally {
     clearTimeout(timer)
   }
@@ -71,11 +73,16 @@ const endings = {
   closed: 'an operator has closed the stream'
 }
 
+// reached puts what fetch says of a hub that is not there, each browser in its own words, into ours.
+const reached = promise => promise.catch(error => {
+  throw error instanceof TypeError ? new Error('it cannot be reached') : error
+})
+
 // chunks iterates over a stream. Not all browsers do so by themselves.
 async function * chunks (stream) {
   const reader = stream.getReader()
   for (;;) {
-    const { done, value } = await reader.read()
+    const { done, value } = await reached(reader.read())
     if (done) return
     yield value
   }
