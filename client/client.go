@@ -116,7 +116,7 @@ func newClient(ctx context.Context, url string, topics []codec.Pattern, opts Opt
 	}
 	if c.http == nil {
 		// Without keep-alive, a refused handshake leaves no connection and no goroutine behind.
-		c.http = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true}}
+		c.http = &http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, DisableKeepAlives: true, TLSClientConfig: opts.TLS}}
 	}
 	if opts.OnEvent != nil {
 		c.listeners.add(codec.Everything, func(e codec.Envelope) { opts.OnEvent(c, e) })

@@ -3,6 +3,7 @@ package client
 import (
 	"cmp"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -17,6 +18,9 @@ type Options struct {
 	// HTTPClient makes the handshakes. Default: one of the client's own that honours the environment's
 	// proxy settings. Credentials that change belong into the Transport of a given one.
 	HTTPClient *http.Client
+	// TLS is for "wss://": whom to believe that it is the hub, and a certificate of one's own. Default:
+	// the system's authorities. It is not used with an HTTPClient, which has its own.
+	TLS *tls.Config
 	// Header is sent with every handshake, for example Authorization or Origin.
 	Header http.Header
 	// Token returns a token, for every handshake and again before the one in use expires: it is then sent

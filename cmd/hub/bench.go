@@ -27,13 +27,13 @@ twice or out of order, if spokes could not connect, or if publishing failed.
 
 Events are published at the hub's --admin address. With --admin off they come from one more spoke,
 and the hub has to run with --relay others. Spokes connect with wss too, at the price of a goroutine
-each; certificates are checked, SSL_CERT_FILE names further ones.`
+each; certificates are checked, see --tls-ca and --insecure.`
 
 // defaultRate is the rate of a run with neither --rate nor --window.
 const defaultRate = 100
 
 // benchFlags defines the flags of hub bench, with their defaults in c.
-func benchFlags(c *loadgen.Config, asJSON *bool) *flags {
+func benchFlags(c *loadgen.Config, whom *trust, asJSON *bool) *flags {
 	const unset = -1
 	*c = loadgen.Config{
 		URL: "ws://127.0.0.1:8080/ws", Admin: "http://127.0.0.1:8081",
@@ -42,6 +42,7 @@ func benchFlags(c *loadgen.Config, asJSON *bool) *flags {
 	f := newFlags("bench", benchSynopsis)
 	add(f, &c.URL, "url", "WebSocket address of the hub", parseWebSocketURL, showText)
 	add(f, &c.Token, "token", "bearer token, sent with the handshakes", parseText, showText)
+	addTrust(f, whom)
 	add(f, &c.Admin, "admin", "admin address of the hub, for publishing; off to publish as a spoke", parseBenchAdmin, func(s string) string {
 		if s == "" {
 			return "off"
@@ -74,10 +75,12 @@ func benchFlags(c *loadgen.Config, asJSON *bool) *flags {
 func bench(ctx context.Context, args []string) error {
 	var c loadgen.Config
 	asJSON := false
-	f := benchFlags(&c, &asJSON)
+	var whom trust
+	f := benchFlags(&c, &whom, &asJSON)
 	if err := parseBench(f, &c, args); err != nil {
 		return err
 	}
+	c.TLS = whom.config()
 	return runBench(ctx, c, asJSON, os.Stdout, &progressLine{w: os.Stderr, terminal: isTerminal(os.Stderr)})
 }
 

@@ -21,7 +21,7 @@ import (
 // benchConfig parses the flags of hub bench.
 func benchConfig(t *testing.T, args ...string) (c loadgen.Config, asJSON bool, err error) {
 	t.Helper()
-	f := benchFlags(&c, &asJSON)
+	f := benchFlags(&c, &trust{}, &asJSON)
 	err = parseBench(f, &c, args)
 	return c, asJSON, err
 }
@@ -151,7 +151,7 @@ func TestReportSaysWhenTheClientWasBusy(t *testing.T) {
 func TestReadmeListsEveryFlagOfBench(t *testing.T) {
 	var c loadgen.Config
 	asJSON := false
-	f := benchFlags(&c, &asJSON)
+	f := benchFlags(&c, &trust{}, &asJSON)
 	var table strings.Builder
 	table.WriteString("| flag | default | |\n|---|---|---|\n")
 	f.set.VisitAll(func(fl *flag.Flag) {

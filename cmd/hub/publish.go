@@ -34,16 +34,20 @@ func publish(ctx context.Context, args []string) error {
 	p := publisher{ctx: ctx, address: "http://127.0.0.1:8081"}
 	file := "-"
 	quiet := false
+	var whom trust
 	f := newFlags("publish", publishSynopsis)
 	add(f, &p.address, "url", "admin address of the hub", parseHTTPURL, showText)
 	add(f, &p.token, "token", "the hub's --admin-token", parseText, showText)
 	add(f, &p.spoke, "spoke", "id of the one spoke that is meant; all that want it if empty", parseText, showText)
+	addTrust(f, &whom)
 	add(f, &file, "file", "file with an envelope a line; - for standard input", parseText, showText)
 	addSwitch(f, &quiet, "quiet", "do not say how many spokes took the events on")
 	rest, err := parseFlags(f, args, 2)
 	if err != nil {
 		return err
 	}
+	p.http = http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: whom.config()}}
+	defer p.http.CloseIdleConnections()
 	if len(rest) > 0 {
 		err = p.one(rest)
 	} else {
@@ -58,6 +62,7 @@ func publish(ctx context.Context, args []string) error {
 // publisher posts envelopes to a hub's admin address.
 type publisher struct {
 	ctx               context.Context
+	http              http.Client
 	address, token    string
 	spoke             string
 	accepted, matched int
@@ -142,7 +147,7 @@ func (p *publisher) post(body []byte, lines int) error {
 	if p.token != "" {
 		req.Header.Set("Authorization", "Bearer "+p.token)
 	}
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := p.http.Do(req)
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("nothing listens at %s: is the hub running, and is this its --admin address? (%w)", p.address, syscall.ECONNREFUSED)
 	}

@@ -105,7 +105,7 @@ func TestPublishReachesTail(t *testing.T) {
 	spokes, admin, _ := startHub(t)
 	out := newLines()
 	tailed := make(chan error, 1)
-	go func() { tailed <- runTail(t.Context(), spokes+"?topic=tick:*", "", 4, false, out) }()
+	go func() { tailed <- runTail(t.Context(), spokes+"?topic=tick:*", "", nil, 4, false, out) }()
 	connected(t, admin, 1)
 
 	require.NoError(t, publish(t.Context(), []string{"--url", admin, "--quiet", "tick:1", `{"price":7.0}`}))

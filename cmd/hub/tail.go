@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -25,9 +26,11 @@ connection's ups and downs, goes to standard error.`
 func tail(ctx context.Context, args []string) error {
 	address, token := "ws://127.0.0.1:8080/ws", ""
 	count, once := 0, false
+	var whom trust
 	f := newFlags("tail", tailSynopsis)
 	add(f, &address, "url", "WebSocket address of the hub", parseWebSocketURL, showText)
 	add(f, &token, "token", "bearer token, sent with the handshake", parseText, showText)
+	addTrust(f, &whom)
 	add(f, &count, "count", "end after so many events; 0 for never", number(0, 1<<62), func(n int) string { return fmt.Sprint(n) })
 	addSwitch(f, &once, "once", "end when the connection ends, instead of connecting again")
 	topics, err := parseFlags(f, args, 1<<20)
@@ -46,11 +49,11 @@ func tail(ctx context.Context, args []string) error {
 		query.Add("topic", topic)
 	}
 	u.RawQuery = query.Encode()
-	return runTail(ctx, u.String(), token, count, once, os.Stdout)
+	return runTail(ctx, u.String(), token, whom.config(), count, once, os.Stdout)
 }
 
 // runTail prints events to w until ctx is done, count of them have come, or the hub is gone.
-func runTail(ctx context.Context, address, token string, count int, once bool, w io.Writer) error {
+func runTail(ctx context.Context, address, token string, secure *tls.Config, count int, once bool, w io.Writer) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	errDone := errors.New("done")
@@ -71,6 +74,7 @@ func runTail(ctx context.Context, address, token string, count int, once bool, w
 		Header:         http.Header{},
 		Logger:         slog.New(slog.DiscardHandler),
 		ReadLimitBytes: 1 << 30,
+		TLS:            secure,
 		OnEvent: func(_ *client.Client, e codec.Envelope) {
 			if count > 0 && seen == count {
 				return

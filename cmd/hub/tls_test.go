@@ -116,3 +116,30 @@ func (b *syncBuffer) String() string {
 	defer b.mu.Unlock()
 	return b.buf.String()
 }
+
+// The clients of this program connect over TLS to a hub that somebody vouches for, and to no other.
+func TestTLSClientsWantToKnowTheHub(t *testing.T) {
+	_, certFile, keyFile := newCertificate(t, t.TempDir(), "the hub")
+	spokes, admin, _ := startHub(t, "--tls-cert", certFile, "--tls-key", keyFile)
+	require.ErrorContains(t, tail(t.Context(), []string{"--url", spokes, "--once", "--insecure=false", "--tls-ca=" + keyFile}), "no certificate in PEM")
+
+	for _, trusting := range []string{"--tls-ca=" + certFile, "--insecure"} {
+		var got bytes.Buffer
+		var whom trust
+		f := newFlags("tail", "")
+		addTrust(f, &whom)
+		_, err := f.parse([]string{trusting})
+		require.NoError(t, err)
+		tailed := make(chan error, 1)
+		go func() { tailed <- runTail(t.Context(), spokes, "", whom.config(), 1, false, &got) }()
+		require.Eventually(t, func() bool { return strings.Contains(metrics(t, admin), "hub_spokes 1") }, 20*time.Second, 20*time.Millisecond)
+		require.NoError(t, publish(t.Context(), []string{"--url", admin, "--quiet", "tick:42", "7"}))
+		require.NoError(t, <-tailed)
+		require.Contains(t, got.String(), `"id":"42"`)
+		require.NoError(t, bench(t.Context(), []string{"--url", spokes, "--admin", admin, trusting, "--spokes=20", "--rate=100", "--duration=200ms", "--json"}))
+	}
+	require.NoError(t, healthcheck(t.Context(), []string{"--admin=off", "--listen", strings.TrimSuffix(strings.TrimPrefix(spokes, "wss://"), "/ws"), "--tls-cert", certFile}))
+	err := bench(t.Context(), []string{"--url", spokes, "--admin", admin, "--spokes=1", "--duration=100ms"})
+	require.ErrorContains(t, err, "certificate")
+	require.Zero(t, strings.Count(metrics(t, admin), "hub_spokes 1\n"))
+}
