@@ -32,6 +32,9 @@ type NATSConfig struct {
 	User, Password            string
 	TLS                       *tls.Config // nil for the system's
 
+	// Dialer makes the connections, if a plain one is not what is wanted.
+	Dialer nats.CustomDialer
+
 	// PingInterval is how often a silent connection is tried; after two pings unanswered it counts as
 	// lost. 2 s by default.
 	PingInterval time.Duration
@@ -104,6 +107,9 @@ func NATS(c NATSConfig) (Engine, error) {
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { e.lostConnection(err) }),
 		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { e.lostConnection(err) }),
 		nats.ErrorHandler(e.failed), nats.SkipSubjectValidation(),
+	}
+	if c.Dialer != nil {
+		e.options = append(e.options, nats.SetCustomDialer(c.Dialer))
 	}
 	if c.InProcess != nil {
 		e.options = append(e.options, nats.InProcessServer(c.InProcess))
