@@ -148,7 +148,7 @@ func TestReportSaysWhenTheClientWasBusy(t *testing.T) {
 	require.Contains(t, out.String(), "\nThe client was the busy side: it used 99% of its 2 cores. The hub may be able to do more.\n")
 }
 
-func TestReadmeListsEveryFlagOfBench(t *testing.T) {
+func TestPageListsEveryFlagOfBench(t *testing.T) {
 	var c loadgen.Config
 	asJSON := false
 	f := benchFlags(&c, &trust{}, &asJSON)
@@ -161,7 +161,7 @@ func TestReadmeListsEveryFlagOfBench(t *testing.T) {
 		}
 		fmt.Fprintf(&table, "| `--%s` | %s | %s |\n", fl.Name, value, fl.Usage)
 	})
-	readme, err := os.ReadFile("../../README.md")
+	page, err := os.ReadFile("../../docs/flags.md")
 	require.NoError(t, err)
-	require.Contains(t, string(readme), table.String())
+	require.Contains(t, string(page), table.String())
 }

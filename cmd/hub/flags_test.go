@@ -230,7 +230,7 @@ func TestTheAuthKeyIsNotShown(t *testing.T) {
 	require.NotContains(t, err.Error(), "s3cret")
 }
 
-func TestReadmeListsEveryFlag(t *testing.T) {
+func TestPageListsEveryFlag(t *testing.T) {
 	var c config
 	f := serveFlags(&c)
 	c.node = "host name"
@@ -250,7 +250,7 @@ func TestReadmeListsEveryFlag(t *testing.T) {
 		}
 		fmt.Fprintf(&table, "| `--%s` | %s | %s |\n", fl.Name, value, fl.Usage)
 	})
-	readme, err := os.ReadFile("../../README.md")
+	page, err := os.ReadFile("../../docs/flags.md")
 	require.NoError(t, err)
-	require.Contains(t, string(readme), table.String())
+	require.Contains(t, string(page), table.String())
 }

@@ -1,2 +1,2 @@
-// Package deps holds the test of who may import whom.
+// Package deps holds the tests of what leads where: who may import whom, and the links between documents.
 package deps

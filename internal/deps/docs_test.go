@@ -1,0 +1,41 @@
+package deps
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestLinksBetweenDocumentsLeadSomewhere, and llms.txt and README.md lead to every document.
+func TestLinksBetweenDocumentsLeadSomewhere(t *testing.T) {
+	const root = "../.."
+	pages, err := filepath.Glob(root + "/docs/*.md")
+	require.NoError(t, err)
+	require.NotEmpty(t, pages)
+	decisions, err := filepath.Glob(root + "/docs/decisions/*.md")
+	require.NoError(t, err)
+	top := []string{root + "/README.md", root + "/llms.txt"}
+	for _, page := range append(append(top, pages...), decisions...) {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		for _, link := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(string(text), -1) {
+			target, _, _ := strings.Cut(link[1], "#")
+			if target == "" || strings.Contains(target, "://") {
+				continue
+			}
+			_, err := os.Stat(filepath.Join(filepath.Dir(page), target))
+			require.NoError(t, err, "a link of %s", page)
+		}
+	}
+	for _, page := range top {
+		text, err := os.ReadFile(page)
+		require.NoError(t, err)
+		for _, p := range pages {
+			require.Contains(t, string(text), "docs/"+filepath.Base(p), page)
+		}
+	}
+}
