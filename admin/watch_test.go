@@ -69,7 +69,10 @@ func TestSamplesSayHowTheHubIs(t *testing.T) {
 	require.EqualValues(t, 1, s.Latency.Count, "the one that was written")
 	require.Positive(t, s.Latency.P50)
 	require.GreaterOrEqual(t, s.Latency.P99, s.Latency.P50)
-	require.Positive(t, s.QueuedBytes)
+
+	// The other shard may have had its pass after that sample.
+	s = r.sampleWith(t, func(s sample) bool { return s.QueuedBytes > 0 || s.Latency != nil })
+	require.Nil(t, s.Latency, "only what is new")
 	require.Equal(t, 1, s.QueuedSpokes)
 	require.Len(t, s.Slowest, 2)
 	first := s.Slowest[0]
@@ -77,7 +80,6 @@ func TestSamplesSayHowTheHubIs(t *testing.T) {
 	require.Positive(t, first.Queued)
 	require.Equal(t, 31, first.TopicCount)
 	require.Len(t, first.Topics, sampledTopics)
-	require.Nil(t, r.sample(t).Latency, "only what is new")
 }
 
 func TestSamplesAreServerSentEventsForThoseWhoWantThem(t *testing.T) {
