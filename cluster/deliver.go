@@ -105,7 +105,7 @@ func (m *Member) next(s Stamp, source string) bool {
 		return false
 	}
 	whole := ""
-	if source == m.config.Format.Subscription(codec.Everything).Name {
+	if source == m.everything {
 		whole = source
 	}
 	if whole != "" && o.whole == whole && s.Seq != o.seq+1 {

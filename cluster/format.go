@@ -16,10 +16,11 @@ type Format interface {
 	// Topic returns the topic that Subject has returned subject for. It reports whether there is one.
 	Topic(subject string) (typ, id string, ok bool)
 
-	// Subscription returns what to subscribe to for a pattern that Widen has returned.
-	Subscription(p codec.Pattern) Subject
+	// Subscriptions returns what to subscribe to for a pattern that Widen has returned: subjects of which
+	// no two select the same, and one for everything.
+	Subscriptions(p codec.Pattern) []Subject
 
-	// Widen returns the narrowest pattern that covers p and that Subscription has something for.
+	// Widen returns the narrowest pattern that covers p and that Subscriptions has something for.
 	Widen(p codec.Pattern) codec.Pattern
 
 	// Control returns a subject of the cluster's own, by a name of letters and digits.

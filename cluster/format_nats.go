@@ -43,15 +43,15 @@ func (f natsHub) Topic(subject string) (typ, id string, ok bool) {
 
 func (f natsHub) Widen(p codec.Pattern) codec.Pattern { return p }
 
-func (f natsHub) Subscription(p codec.Pattern) Subject {
+func (f natsHub) Subscriptions(p codec.Pattern) []Subject {
 	if p == codec.Everything {
-		return Subject{f.events + ">", true}
+		return []Subject{{f.events + ">", true}}
 	}
 	if typ, ok := p.WholeType(); ok {
-		return Subject{f.events + token(typ) + ".*", true}
+		return []Subject{{f.events + token(typ) + ".*", true}}
 	}
 	typ, id, _ := codec.SplitTopic(p.String())
-	return Subject{f.events + token(typ) + "." + token(id), false}
+	return []Subject{{f.events + token(typ) + "." + token(id), false}}
 }
 
 func (f natsHub) Control(name string) string { return f.control + name }

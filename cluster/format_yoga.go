@@ -8,7 +8,8 @@ import (
 )
 
 // NATSYoga is the format of GraphQL gateways over NATS: the event tick:42 is published under
-// prefix:tick:42, or tick:42 if the prefix is "", and the message is its payload alone.
+// prefix:tick:42, or tick:42 if the prefix is "", one of type tick without an id under prefix:tick, and the message is
+// the event's payload alone.
 //
 // NATS has no wildcard within a word, so a hub that wants every id of a type asks for everything and leaves
 // out what it does not want. A topic that is no NATS subject (with white space, or with an empty word, * or
@@ -39,15 +40,37 @@ func isSubject(s string) bool {
 	return true
 }
 
+// yogaTopic is what GraphQL gateways call a topic: the name of an event, or with an id name:id.
+func yogaTopic(typ, id string) string {
+	if id == "" {
+		return typ
+	}
+	return typ + ":" + id
+}
+
+// splitYogaTopic is the inverse of yogaTopic. It reports whether an event can have such a topic.
+func splitYogaTopic(topic string) (typ, id string, ok bool) {
+	typ, id, _ = codec.SplitTopic(topic)
+	return typ, id, typ != "" && !strings.HasPrefix(typ, codec.ReservedPrefix)
+}
+
+// yogaControl is a topic of a type that no event can have.
+func yogaControl(name string) string { return codec.ReservedPrefix + "hub:" + name }
+
 func (f natsYoga) Subject(typ, id string) (string, bool) {
-	subject := f.prefix + typ + ":" + id
-	return subject, isSubject(subject)
+	subject := f.prefix + yogaTopic(typ, id)
+	return subject, isSubject(subject) && !natsOwn(subject)
+}
+
+// natsOwn reports whether NATS itself uses the subject. They come as well when everything is asked for.
+func natsOwn(subject string) bool {
+	return strings.HasPrefix(subject, "_INBOX.") || strings.HasPrefix(subject, "$")
 }
 
 func (f natsYoga) Topic(subject string) (typ, id string, ok bool) {
 	topic, ours := strings.CutPrefix(subject, f.prefix)
-	typ, id, ok = codec.SplitTopic(topic)
-	return typ, id, ok && ours && typ != "" && !strings.HasPrefix(typ, codec.ReservedPrefix)
+	typ, id, ok = splitYogaTopic(topic)
+	return typ, id, ok && ours && !natsOwn(subject)
 }
 
 func (f natsYoga) Widen(p codec.Pattern) codec.Pattern {
@@ -58,15 +81,14 @@ func (f natsYoga) Widen(p codec.Pattern) codec.Pattern {
 	return p
 }
 
-func (f natsYoga) Subscription(p codec.Pattern) Subject {
+func (f natsYoga) Subscriptions(p codec.Pattern) []Subject {
 	if p == codec.Everything {
-		return Subject{">", true}
+		return []Subject{{">", true}}
 	}
-	return Subject{f.prefix + p.String(), false}
+	return []Subject{{f.prefix + p.String(), false}}
 }
 
-// Control is a topic of a type that no event can have.
-func (f natsYoga) Control(name string) string { return f.prefix + codec.ReservedPrefix + "hub:" + name }
+func (f natsYoga) Control(name string) string { return f.prefix + yogaControl(name) }
 
 // Append appends the payload, which is the last member of an envelope that AppendEnvelope has made.
 func (natsYoga) Append(dst, message []byte, _ Stamp) []byte {

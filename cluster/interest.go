@@ -93,10 +93,10 @@ func (i *interest) step(now time.Time) (add, remove []Subject, again time.Time) 
 		switch wanted := held && !i.covered(p); {
 		case wanted && !asked:
 			i.asked[p] = struct{}{}
-			add = append(add, i.format.Subscription(p))
+			add = append(add, i.format.Subscriptions(p)...)
 		case !wanted && asked:
 			delete(i.asked, p)
-			remove = append(remove, i.format.Subscription(p))
+			remove = append(remove, i.format.Subscriptions(p)...)
 		}
 	}
 	return add, remove, again

@@ -133,7 +133,9 @@ func TestInterestAgreesWithItsModel(t *testing.T) {
 		for _, p := range patterns {
 			covered := slices.ContainsFunc(patterns, func(w codec.Pattern) bool { return w != p && w.Covers(p) && held(w) })
 			if held(p) && !covered {
-				want[i.format.Subscription(p).Name] = true
+				for _, s := range i.format.Subscriptions(p) {
+					want[s.Name] = true
+				}
 			}
 		}
 		return want

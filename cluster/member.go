@@ -16,18 +16,19 @@ import (
 // fanout.Config.Cluster, then Start it with the hub.
 type Member struct {
 	// Set by New and Start, read-only afterwards.
-	config   Config
-	hub      *fanout.Hub
-	interest *interest
-	out      *outgoing
-	in       *incoming
-	allHubs  string        // the subject of beats
-	thisHub  string        // the subject of orders and answers
-	stopc    chan struct{} // closed by Close
-	upc      chan struct{} // closed when the engine has been there for the first time
-	running  sync.WaitGroup
-	closing  sync.Once
-	firstUp  sync.Once
+	config     Config
+	hub        *fanout.Hub
+	interest   *interest
+	out        *outgoing
+	in         *incoming
+	allHubs    string        // the subject of beats
+	thisHub    string        // the subject of orders and answers
+	everything string        // the name of the subscription to all events
+	stopc      chan struct{} // closed by Close
+	upc        chan struct{} // closed when the engine has been there for the first time
+	running    sync.WaitGroup
+	closing    sync.Once
+	firstUp    sync.Once
 
 	// Any goroutine, atomically.
 	counts counts
@@ -65,7 +66,8 @@ func New(c Config) (*Member, error) {
 		config: c, interest: newInterest(c.Format, c.Linger),
 		out: newOutgoing(c.QueueBytes), in: newIncoming(c.QueueBytes),
 		allHubs: c.Format.Control(beatsName), thisHub: c.Format.Control(c.ID),
-		stopc: make(chan struct{}), upc: make(chan struct{}), origin: make(map[string]*origin),
+		everything: c.Format.Subscriptions(codec.Everything)[0].Name,
+		stopc:      make(chan struct{}), upc: make(chan struct{}), origin: make(map[string]*origin),
 	}
 	m.orders.waiting = make(map[uint64]func(error))
 	m.peers.byID = make(map[string]*peer)

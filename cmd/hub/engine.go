@@ -52,9 +52,9 @@ func addEngineFlags(f *flags, c *engineConfig) {
 		linger: cluster.DefaultLinger, beat: cluster.DefaultBeat, timeout: cluster.DefaultTimeout, listen: ":6222",
 	}
 	const moment, day = 10 * time.Millisecond, 24 * time.Hour
-	add(f, &c.engine, "engine", "what carries events between hubs: off for a hub that is alone, embedded, or servers of NATS as in nats://host:4222,nats://other:4222", parseEngine, showText)
-	add(f, &c.prefix, "engine-prefix", "what the engine's subjects begin with; hubs that act as one have the same", parseText, showText)
-	add(f, &c.format, "engine-format", "what the engine's messages are: hub for whole envelopes, or yoga for payloads under prefix:topic, as GraphQL gateways publish them", oneOf("hub", "yoga"), showText)
+	add(f, &c.engine, "engine", "what carries events between hubs: off for a hub that is alone, embedded, or servers of NATS or Redis as in nats://host:4222,nats://other:4222 or redis://host:6379", parseEngine, showText)
+	add(f, &c.prefix, "engine-prefix", "what the engine's subjects or channels begin with; hubs that act as one have the same", parseText, showText)
+	add(f, &c.format, "engine-format", "what the engine's messages are: hub for whole envelopes, or yoga for payloads under prefix:topic, or under the topic alone if --engine-prefix is empty, as GraphQL gateways publish them", oneOf("hub", "yoga"), showText)
 	addSwitch(f, &c.required, "engine-required", "be ready only while the engine is there")
 	add(f, &c.publish, "engine-publish", "what becomes of events dispatched while the engine is away: local for delivery to this hub's spokes alone, or refuse", oneOf("local", "refuse"), showText)
 	add(f, &c.queue, "engine-queue", "bytes that may wait for the engine, and again those that have come from it", size(1<<16, 1<<40), showSize)
@@ -63,7 +63,7 @@ func addEngineFlags(f *flags, c *engineConfig) {
 	add(f, &c.timeout, "engine-timeout", "time for another hub to answer", duration(moment, time.Hour), showDuration)
 	add(f, &c.creds, "engine-creds", "file with NATS credentials", parseText, showText)
 	add(f, &c.nkey, "engine-nkey", "file with the seed of an nkey", parseText, showText)
-	addSecret(f, &c.token, "engine-token", "token for the engine; user and password stand in its address", parseText)
+	addSecret(f, &c.token, "engine-token", "token for NATS, or password for Redis; both can stand in the address, with a user", parseText)
 	add(f, &c.ca, "engine-ca", "file with the certificates that the engine's must come from; the system's if empty", parseText, showText)
 	add(f, &c.cert, "engine-cert", "file with the certificate that the hub shows to the engine", parseText, showText)
 	add(f, &c.key, "engine-key", "file with the key of that certificate", parseText, showText)
@@ -83,12 +83,22 @@ func parseEngine(s string) (string, error) {
 	}
 	for part := range strings.SplitSeq(s, ",") {
 		u, err := url.Parse(part)
-		if err != nil || u.Host == "" || !slices.Contains([]string{"nats", "tls", "ws", "wss"}, u.Scheme) {
-			return "", errors.New("an engine is off, embedded, or addresses like nats://host:4222 or tls://host:4222, joined by ','")
+		if err != nil || u.Host == "" || !slices.Contains(natsSchemes, u.Scheme) && !slices.Contains(redisSchemes, u.Scheme) {
+			return "", errors.New("an engine is off, embedded, or addresses like nats://host:4222, tls://host:4222, redis://host:6379, rediss://host:6379 or redis+sentinel://host:26379/name, joined by ','")
+		}
+		if isRedis(part) != isRedis(s) {
+			return "", errors.New("an engine is either NATS or Redis")
 		}
 	}
 	return s, nil
 }
+
+var (
+	natsSchemes  = []string{"nats", "tls", "ws", "wss"}
+	redisSchemes = []string{"redis", "rediss", "redis+sentinel", "rediss+sentinel"}
+)
+
+func isRedis(engine string) bool { return strings.HasPrefix(engine, "redis") }
 
 func parsePeers(s string) ([]string, error) {
 	list, err := parseList(s)
@@ -119,6 +129,9 @@ func (c *engineConfig) check(f *flags, echo bool) (warnings []string) {
 	}
 	if embeds && c.format != "hub" {
 		f.problem("--engine-format: %s is for servers that others use as well, an embedded one is for hubs alone", c.format)
+	}
+	if isRedis(c.engine) && c.creds+c.nkey != "" {
+		f.problem("--engine-creds, --engine-nkey: these are for NATS")
 	}
 	if c.engine != engineOff && echo {
 		f.problem("--engine: a hub with --echo has no events for others")
@@ -171,6 +184,11 @@ func (c *engineConfig) newEngine(id string, maxEventBytes int64, logger *slog.Lo
 	if err != nil {
 		return nil, err
 	}
+	if isRedis(c.engine) {
+		return cluster.Redis(cluster.RedisConfig{
+			Servers: strings.Split(c.engine, ","), Name: "hub-" + id, Password: c.token, TLS: tlsConfig, Logger: logger,
+		})
+	}
 	return cluster.NATS(cluster.NATSConfig{
 		Servers: strings.Split(c.engine, ","), Name: "hub " + id, CredentialsFile: c.creds, NKeyFile: c.nkey, Token: c.token,
 		TLS: tlsConfig, Logger: logger,
@@ -178,7 +196,12 @@ func (c *engineConfig) newEngine(id string, maxEventBytes int64, logger *slog.Lo
 }
 
 func (c *engineConfig) newFormat() (cluster.Format, error) {
-	if c.format == "yoga" {
+	switch yoga := c.format == "yoga"; {
+	case isRedis(c.engine) && yoga:
+		return cluster.RedisYoga(c.prefix)
+	case isRedis(c.engine):
+		return cluster.RedisHub(c.prefix)
+	case yoga:
 		return cluster.NATSYoga(c.prefix)
 	}
 	return cluster.NATSHub(c.prefix)

@@ -29,8 +29,9 @@ var allowed = map[string][]string{
 	"bench":   {"codec", "fanout", "loop"},
 	"cmd/hub": {"codec", "fanout", "loop", "admin", "auth", "client", "loadgen", "cluster", "cluster/embedded"},
 
-	"cluster":          {"codec", "fanout"},
-	"cluster/embedded": {"cluster"},
+	"cluster":            {"codec", "fanout"},
+	"cluster/embedded":   {"cluster"},
+	"cluster/enginetest": {"cluster", "codec", "fanout"}, // for tests
 }
 
 func TestImportsPointDownwardsOnly(t *testing.T) {
