@@ -66,7 +66,7 @@ func (m *Member) take(in *inMessage) {
 		m.forgetOrder()
 		m.gap(in.at, 0)
 		m.sendBeat(false)
-	case inDown:
+	case inDown, inAsking:
 		m.forgetOrder()
 	}
 }

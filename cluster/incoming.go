@@ -39,6 +39,7 @@ const (
 	inTick
 	inUp // the connection is back
 	inDown
+	inAsking // more is asked for: what was missing until then was not wanted
 )
 
 // shed is what is missing.

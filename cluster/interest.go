@@ -135,13 +135,15 @@ func (i *interest) covered(p codec.Pattern) bool {
 	return p != p.OfType() && has(i.held, p.OfType())
 }
 
-// run keeps the engine asked, until stop is closed.
-func (i *interest) run(e Engine, stop <-chan struct{}, asked func(int)) {
+// run keeps the engine asked, until stop is closed. It calls asking before each change that asks for more, and asked
+// after every one with how much is asked for.
+func (i *interest) run(e Engine, stop <-chan struct{}, asking func(), asked func(int)) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
 	for {
 		add, remove, again := i.step(time.Now())
 		if len(add) > 0 {
+			asking()
 			e.Subscribe(add...)
 		}
 		if len(remove) > 0 {

@@ -86,7 +86,10 @@ func (m *Member) Start(hub *fanout.Hub) error {
 		return fmt.Errorf("cluster: %w", err)
 	}
 	m.config.Engine.Subscribe(Subject{Name: m.allHubs}, Subject{Name: m.thisHub})
-	m.running.Go(func() { m.interest.run(m.config.Engine, m.stopc, func(n int) { m.topics.Store(int64(n)) }) })
+	m.running.Go(func() {
+		asking := func() { m.in.put(inMessage{kind: inAsking}) }
+		m.interest.run(m.config.Engine, m.stopc, asking, func(n int) { m.topics.Store(int64(n)) })
+	})
 	m.running.Go(m.deliver)
 	m.running.Go(m.tick)
 	m.running.Go(m.publish)

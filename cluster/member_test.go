@@ -184,6 +184,38 @@ func TestAHubThatAsksForEverythingSeesWhatIsMissing(t *testing.T) {
 	})
 }
 
+func TestWhatNobodyWantedIsNotMissing(t *testing.T) {
+	run(t, Config{Linger: time.Second}, []string{"t:1"}, func(t *testing.T, f *fixture) {
+		all := f.hub.NewSpoke(&sink{})
+		require.NoError(t, all.Attach())
+		synctest.Wait()
+		f.event("h.e.>", "1", 1)
+		synctest.Wait()
+		all.Detach(fanout.CauseOf(fanout.PeerSide, codec.CloseNormal, ""))
+		time.Sleep(2 * time.Second)
+		again := &sink{}
+		require.NoError(t, f.hub.NewSpoke(again).Attach())
+		synctest.Wait()
+		f.event("h.e.>", "1", 10)
+		synctest.Wait()
+		require.Equal(t, "10", again.stream(t))
+		require.Equal(t, "1 10", f.sink.stream(t))
+	})
+}
+
+func TestWhoComesAfterALossIsNotTold(t *testing.T) {
+	run(t, Config{}, nil, func(t *testing.T, f *fixture) {
+		lost := time.Now()
+		time.Sleep(time.Second)
+		late := &sink{}
+		require.NoError(t, f.hub.NewSpoke(late).Attach())
+		require.Equal(t, 1, f.hub.Gap(lost, 3, fanout.GapEngine))
+		synctest.Wait()
+		require.Equal(t, "gap(engine,3)", f.sink.stream(t))
+		require.Empty(t, late.stream(t))
+	})
+}
+
 func TestWhatAnotherHubCouldNotForwardIsTold(t *testing.T) {
 	run(t, Config{}, nil, func(t *testing.T, f *fixture) {
 		f.beat(beat{NotForwarded: 7, Outages: 1}) // before this hub knew of it
