@@ -20,11 +20,12 @@ import (
 	"github.com/alkdev/hub/codec"
 )
 
-// Nobody reads the pipe, and it is full before the hub begins.
-func TestALogThatNobodyReadsStopsNothing(t *testing.T) {
+// fullPipe returns a pipe in which there is no room.
+func fullPipe(t *testing.T) (r, w *os.File) {
+	t.Helper()
 	r, w, err := os.Pipe()
 	require.NoError(t, err)
-	defer r.Close()
+	t.Cleanup(func() { _ = r.Close() })
 	const pipeBytes = 4 << 10
 	_, err = unix.FcntlInt(w.Fd(), unix.F_SETPIPE_SZ, pipeBytes)
 	require.NoError(t, err)
@@ -32,7 +33,12 @@ func TestALogThatNobodyReadsStopsNothing(t *testing.T) {
 	require.NoError(t, err)
 	_, err = w.WriteString("\n")
 	require.NoError(t, err)
+	return r, w
+}
 
+// Nobody reads the pipe, and it is full before the hub begins.
+func TestALogThatNobodyReadsStopsNothing(t *testing.T) {
+	r, w := fullPipe(t)
 	address, admin := freeAddress(t), freeAddress(t)
 	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), childVariable+"=serve --listen="+address+" --admin="+admin+" --log-level=debug --log-buffer=4KiB --log-format=json")
@@ -47,6 +53,7 @@ func TestALogThatNobodyReadsStopsNothing(t *testing.T) {
 	}()
 	got := make(chan string, 1)
 	var c *client.Client
+	var err error
 	require.Eventually(t, func() bool {
 		c, err = client.Dial(t.Context(), "ws://"+address+"/ws", client.Options{
 			OnEvent: func(_ *client.Client, e codec.Envelope) { got <- e.Topic() },
@@ -78,6 +85,30 @@ func TestALogThatNobodyReadsStopsNothing(t *testing.T) {
 	require.Contains(t, text, `"msg":"hub started"`)
 	require.Contains(t, text, `lines of this log are missing here: it could not be written","lines":1`) // a hundred and some
 	require.Contains(t, log[len(log)-1], `"msg":"stopped"`)
+}
+
+// A hub that cannot begin, or that is asked for what there is not, says so to a full pipe, and ends all the same.
+func TestAHubThatFailsEndsThoughNobodyReadsWhy(t *testing.T) {
+	for args, code := range map[string]int{
+		"serve --listen=192.0.2.1:1 --admin=off": exitError, // an address of nobody's, once the log has begun
+		"serve --listen=nonsense":                exitUsage,
+		"nonsense":                               exitUsage,
+	} {
+		t.Run(args, func(t *testing.T) {
+			t.Parallel()
+			_, w := fullPipe(t)
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), childVariable+"="+args)
+			cmd.Stderr = w
+			require.NoError(t, cmd.Start())
+			require.NoError(t, w.Close())
+			giveUp := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+			defer giveUp.Stop()
+			var ended *exec.ExitError
+			require.ErrorAs(t, cmd.Wait(), &ended)
+			require.Equal(t, code, ended.ExitCode(), "-1 if it had to be killed")
+		})
+	}
 }
 
 // metric returns a series of what the hub serves.

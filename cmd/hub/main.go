@@ -10,6 +10,7 @@ import (
 	"os/signal"
 	"strings"
 	"syscall"
+	"time"
 )
 
 const synopsis = `hub: a WebSocket broadcast hub.
@@ -50,7 +51,7 @@ func run(args []string) int {
 		"config": showConfig, "doctor": doctor, "healthcheck": healthcheck, "version": version, "help": help,
 	}[name]
 	if !ok {
-		fmt.Fprintf(os.Stderr, "hub: there is no subcommand %q\n\n%s", name, synopsis)
+		complain("hub: there is no subcommand %q\n\n%s", name, synopsis)
 		return exitUsage
 	}
 	// The first signal ends a command in order, the second at once.
@@ -62,11 +63,25 @@ func run(args []string) int {
 	case err == nil, errors.Is(err, errHelp):
 		return exitOK
 	case errors.As(err, &mistake):
-		fmt.Fprintf(os.Stderr, "hub %s: %v\nhub %s --help shows what is possible\n", name, err, name)
+		complain("hub %s: %v\nhub %s --help shows what is possible\n", name, err, name)
 		return exitUsage
 	}
-	fmt.Fprintf(os.Stderr, "hub %s: %v\n", name, err)
+	complain("hub %s: %v\n", name, err)
 	return exitError
+}
+
+// complain says on standard error why the program ends. It waits no longer than logFlush: a pipe that is full
+// and that nobody reads must not keep a hub that has failed from being started anew.
+func complain(format string, args ...any) {
+	said := make(chan struct{})
+	go func() { // ends with the program at the latest
+		defer close(said)
+		fmt.Fprintf(os.Stderr, format, args...)
+	}()
+	select {
+	case <-said:
+	case <-time.After(logFlush):
+	}
 }
 
 // usageError is a mistake in the command line or the environment.
