@@ -148,7 +148,7 @@ func (s *Spoke) forbid(id string, count *atomic.Uint64, problem string) {
 	s.tell(codec.Control(codec.TypeError, id, codec.Error{Code: codec.CodeForbidden, Message: problem}))
 }
 
-// renew answers __auth. With a token that is not taken everything stays as it is.
+// renew answers __auth. With a token that is not taken, or for which there is no room, everything stays as it is.
 func (s *Spoke) renew(e codec.Envelope) {
 	h := s.shard.hub
 	if !s.claimed || h.config.Renew == nil {
@@ -169,6 +169,9 @@ func (s *Spoke) renew(e codec.Envelope) {
 	switch {
 	case err == nil:
 		answer(codec.TypeAuthed, authed)
+	case errors.Is(err, ErrTopicMemory):
+		h.noTopicMemory.Add(1)
+		answer(codec.TypeError, codec.Error{Code: codec.CodeTopicMemory, Message: codec.Problem(err)})
 	case errors.Is(err, ErrAuthUnavailable):
 		answer(codec.TypeError, codec.Error{Code: codec.CodeUnavailable, Message: problemOf(err)})
 	default:
@@ -180,7 +183,7 @@ func (s *Spoke) renew(e codec.Envelope) {
 func problemOf(err error) string { return strings.ToValidUTF8(codec.Problem(err), "\uFFFD") }
 
 // rebind holds the spoke to fresh claims. Subscriptions that they do not allow end; a spoke without
-// any gets what they allow.
+// any gets what they allow, if there is room for what is more of that.
 func (s *Spoke) rebind(c Claims) (codec.Authed, error) {
 	c = c.normal()
 	sh := s.shard
@@ -196,10 +199,17 @@ func (s *Spoke) rebind(c Claims) (codec.Authed, error) {
 	case s.detached.Load():
 		return codec.Authed{}, nil
 	}
+	var bytes int64
+	if s.subs.implied {
+		bytes = max(0, sh.index.implying(s, c.Topics))
+	}
+	if err := sh.hub.reserveTopics(bytes); err != nil {
+		return codec.Authed{}, err
+	}
 	authed := codec.Authed{ExpiresInMs: c.expiresInMs()}
 	for _, p := range sh.index.restrict(s, &c) {
 		authed.Unsubscribed = append(authed.Unsubscribed, p.String())
 	}
-	sh.countTopicsLocked(0)
+	sh.countTopicsLocked(bytes)
 	return authed, nil
 }

@@ -96,6 +96,55 @@ func TestWhatClaimsImplyNeedsRoomToo(t *testing.T) {
 	require.Equal(t, countedTopics(h), h.Stats().TopicBytes)
 }
 
+// Neither does a fresh token get by the bound: what is taken by a spoke that is there already counts the same.
+func TestWhatAFreshTokenImpliesNeedsRoomToo(t *testing.T) {
+	claims := func(topics ...string) Claims {
+		return Claims{Topics: patterns(t, topics...), Publish: patterns(t, topics...)}
+	}
+	h := renewing(t, map[string]Claims{
+		"wider": claims("a:1", "a:2", "a:3"), "other": claims("b:1", "b:2"),
+		"all": claims("*"), "whole": claims("b:*"), "narrower": claims("b:2"), "two": claims("b:2", "c:1"),
+	})
+	h.config.MaxTopicBytes = 2 * (patternBytes(pattern(t, "a:1")) + setBytes)
+	s, k := connectAs(t, h, claims("a:1", "a:2"))
+	topics := func() string {
+		patterns, everything := s.Topics()
+		if everything {
+			return "everything"
+		}
+		return fmt.Sprint(patterns)
+	}
+	said := func() string {
+		t.Helper()
+		require.Equal(t, countedTopics(h), h.Stats().TopicBytes)
+		got := answers(t, h, k)
+		last := got[len(got)-1]
+		require.Equal(t, "a", last.ID)
+		return last.Type + string(last.Payload)
+	}
+	auth(s, "wider")
+	require.Equal(t, `__error{"code":"topic_memory","message":"the hub has no room for more subscriptions at the moment"}`, said())
+	require.Equal(t, "[a:1 a:2]", topics(), "everything is as it was")
+	require.EqualValues(t, 1, h.Stats().RefusedTopics["topic_memory"])
+	s.Receive([]byte(`{"type":"a","id":"3"}`))
+	require.EqualValues(t, 1, h.Stats().Forbidden["event"])
+
+	for _, step := range []struct{ token, topics string }{
+		{"other", "[b:1 b:2]"}, {"narrower", "[b:2]"}, {"two", "[b:2 c:1]"}, {"all", "everything"}, {"whole", "[b:*]"},
+		{"two", "[b:2 c:1]"}, {"narrower", "[b:2]"},
+	} {
+		auth(s, step.token)
+		require.Equal(t, "__authed{}", said(), step.token)
+		require.Equal(t, step.topics, topics())
+	}
+
+	// Who has subscribed by itself gets nothing more by a token, and is not refused one.
+	require.NoError(t, s.Subscribe(patterns(t, "b:2")...))
+	auth(s, "wider")
+	require.Equal(t, `__authed{"unsubscribed":["b:2"]}`, said())
+	require.Equal(t, "[]", topics())
+}
+
 func TestWithoutABoundSubscriptionsTakeWhatTheyNeed(t *testing.T) {
 	h := newHub(t, Config{MaxTopicBytes: -1, MaxTopics: 3})
 	s, _ := connect(t, h, "a:1", "a:2", "a:3")

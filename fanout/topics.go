@@ -265,6 +265,30 @@ func (x *index) imply(s *Spoke) {
 	s.subs.implied = true
 }
 
+// implying returns how much more is taken, or less, when these patterns take the place of those of s. Both are
+// as normal makes them, so that each stands in a set.
+func (x *index) implying(s *Spoke, patterns []codec.Pattern) (bytes int64) {
+	set := func(p codec.Pattern, without int) int64 { // what the set takes, if nobody is in it but so many
+		if t := x.sets[p.String()]; p == codec.Everything || t != nil && len(t.spokes) > without {
+			return 0
+		}
+		return setBytes
+	}
+	for _, p := range patterns {
+		bytes += patternBytes(p)
+		if _, found := s.subs.find(p); !found {
+			bytes += set(p, 0)
+		}
+	}
+	for _, sub := range s.subs.list {
+		bytes -= patternBytes(sub.pattern)
+		if _, stays := slices.BinarySearchFunc(patterns, sub.pattern, comparePatterns); !stays {
+			bytes -= set(sub.pattern, 1)
+		}
+	}
+	return bytes
+}
+
 // restrict holds s to other claims. It returns the subscriptions that they do not allow, which are
 // taken away.
 func (x *index) restrict(s *Spoke, c *Claims) (gone []codec.Pattern) {
