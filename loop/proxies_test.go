@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/tls"
 	"encoding/binary"
@@ -46,7 +47,7 @@ func tlv(kind proxyproto.PP2Type, value string) proxyproto.TLV {
 
 // summed fills in the checksum, which is the last TLV of b.
 func summed(b []byte) []byte {
-	binary.BigEndian.PutUint32(b[len(b)-4:], crc32.Checksum(b, crc32.MakeTable(crc32.Castagnoli)))
+	binary.BigEndian.PutUint32(b[len(b)-4:], crc32.Checksum(b, castagnoli))
 	return b
 }
 
@@ -110,6 +111,7 @@ func badHeaders(t testing.TB) []headerCase {
 		{"v2 half a TLV", v2(0x21, 0x11, append([]byte{1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 0, 2}, 0x01, 0)), ""},
 		{"v2 TLV too long", v2(0x21, 0x11, append([]byte{1, 2, 3, 4, 5, 6, 7, 8, 0, 1, 0, 2}, 0x01, 0, 3, 'h', '2')), ""},
 		{"v2 wrong checksum", proxyHeader(t, 2, proxied4, "192.0.2.1:80", sum), ""},
+		{"v2 two checksums", proxyHeader(t, 2, proxied4, "192.0.2.1:80", sum, sum), ""},
 		{"v2 short checksum", proxyHeader(t, 2, proxied4, "192.0.2.1:80", tlv(proxyproto.PP2_TYPE_CRC32C, "123")), ""},
 		{"v2 too long", v2(0x21, 0x11, make([]byte, maxProxyV2Len+1))[:proxyV2Fixed], ""},
 	}
@@ -176,6 +178,18 @@ func TestABadPROXYHeaderIsABadRequest(t *testing.T) {
 		require.Contains(t, body, "malformed PROXY header: ", h.name)
 	}
 	require.EqualValues(t, len(bad), s.Stats().Refused[RefusedBadRequest])
+}
+
+// The first of two checksums is right, and the second is not looked at: each costs a look at the whole header.
+func TestAPROXYHeaderHasOneChecksum(t *testing.T) {
+	sum := tlv(proxyproto.PP2_TYPE_CRC32C, "\x00\x00\x00\x00")
+	b := proxyHeader(t, 2, proxied4, "192.0.2.1:80", sum, sum)
+	const first = proxyV2Fixed + 12 + 3
+	binary.BigEndian.PutUint32(b[first:], crc32.Checksum(b, castagnoli))
+	require.True(t, checksumFits(b, first, b[first:first+4]))
+	header, err := proxyproto.Read(bufio.NewReader(bytes.NewReader(b)))
+	require.NoError(t, err)
+	require.EqualError(t, checkTLVs(b, header.TransportProtocol), "two checksums")
 }
 
 // The length is known before the end has come, and no answer before that.
