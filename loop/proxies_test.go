@@ -3,7 +3,6 @@ package loop
 import (
 	"bufio"
 	"bytes"
-	"crypto/tls"
 	"encoding/binary"
 	"hash/crc32"
 	"net"
@@ -243,22 +242,6 @@ func TestThePROXYHeaderSaysWhoItIs(t *testing.T) {
 		spoke := receive(t, life.began, "it connects")
 		require.Equal(t, proxied4, spoke.Remote())
 		h.Inspect(func(info fanout.SpokeInfo) { require.Equal(t, proxied4, info.Remote) })
-	}
-}
-
-func TestThePROXYHeaderComesBeforeTLS(t *testing.T) {
-	hc := fanout.Config{}
-	life := watch(&hc)
-	_, _, address := startServer(t, hc, Config{TrustedProxies: loopback, TLS: secured()})
-	for _, version := range []byte{1, 2} {
-		p := dialPeer(t, address, from{ip: "127.0.0.1"})
-		head := proxyHeader(t, version, proxied4, "192.0.2.1:80")
-		p.write(head[:5])
-		p.write(head[5:])
-		c := tls.Client(p.tcp, trusting(&tls.Config{}))
-		_, err := c.Write([]byte(request("/ws")))
-		require.NoError(t, err)
-		require.Equal(t, proxied4, receive(t, life.began, "it connects").Remote())
 	}
 }
 
