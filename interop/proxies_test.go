@@ -2,6 +2,7 @@ package interop
 
 import (
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -12,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,8 +37,29 @@ var proxies = []struct {
 	{"Caddyfile", func(_, config string) *exec.Cmd {
 		return exec.Command("caddy", "run", "--adapter", "caddyfile", "--config", config)
 	}},
-	{"haproxy.cfg", func(_, config string) *exec.Cmd { return exec.Command("haproxy", "-db", "-f", config) }},
-	{"haproxy-http.cfg", func(_, config string) *exec.Cmd { return exec.Command("haproxy", "-db", "-f", config) }},
+	{"haproxy.cfg", haproxy},
+	{"haproxy-tls.cfg", haproxy},
+	{"haproxy-http.cfg", haproxy},
+}
+
+func haproxy(_, config string) *exec.Cmd { return exec.Command("haproxy", "-db", "-f", config) }
+
+// startBehind starts the hub that a configuration is for.
+func startBehind(t *testing.T, config string, flags ...string) *hub {
+	t.Helper()
+	flags = append(flags, "--trusted-proxies", "127.0.0.1")
+	if config == "haproxy-tls.cfg" { // which leaves TLS to the hub
+		return startSecureHub(t, flags...)
+	}
+	return startHub(t, flags...)
+}
+
+// address returns where the hub takes spokes.
+func (h *hub) address(t *testing.T) string {
+	t.Helper()
+	u, err := url.Parse(h.spokes)
+	require.NoError(t, err)
+	return u.Host
 }
 
 // The client connects from an address of its own, and says that it has another. It stays silent for longer than
@@ -44,8 +67,8 @@ var proxies = []struct {
 func TestSpokesBehindProxies(t *testing.T) {
 	for _, p := range proxies {
 		t.Run(p.config, func(t *testing.T) {
-			h := startHub(t, "--trusted-proxies", "127.0.0.1", "--ping", "300ms", "--pong-timeout", "10s")
-			address := startProxy(t, p.config, p.command, strings.TrimSuffix(strings.TrimPrefix(h.spokes, "ws://"), "/ws"))
+			h := startBehind(t, p.config, "--ping", "300ms", "--pong-timeout", "10s")
+			address := startProxy(t, p.config, p.command, h.address(t))
 			c := dialThrough(t, address)
 			require.Equal(t, "__welcome", readType(t, c))
 			require.Regexp(t, `^127\.0\.0\.5:\d+$`, h.remote(t))
@@ -77,8 +100,8 @@ func TestProxiesCutSilentSpokes(t *testing.T) {
 			continue
 		}
 		t.Run(p.config, func(t *testing.T) {
-			h := startHub(t, "--trusted-proxies", "127.0.0.1", "--ping", "1h")
-			c := dialThrough(t, startProxy(t, p.config, p.command, strings.TrimSuffix(strings.TrimPrefix(h.spokes, "ws://"), "/ws")))
+			h := startBehind(t, p.config, "--ping", "1h")
+			c := dialThrough(t, startProxy(t, p.config, p.command, h.address(t)))
 			require.Equal(t, "__welcome", readType(t, c))
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
@@ -132,8 +155,8 @@ func freeAddress(t *testing.T) string {
 	return ln.Addr().String()
 }
 
-// certify writes a certificate of its own, and the key.
-func certify(t *testing.T, file string) {
+// certify writes a certificate of its own, and the key, whose public part it returns.
+func certify(t *testing.T, file string) crypto.PublicKey {
 	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
@@ -145,6 +168,7 @@ func certify(t *testing.T, file string) {
 	require.NoError(t, err)
 	bundle := append(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: keyDER})...)
 	require.NoError(t, os.WriteFile(file, bundle, 0o600))
+	return key.Public()
 }
 
 // dialThrough connects as soon as the proxy serves the hub, by wss, from 127.0.0.5.
