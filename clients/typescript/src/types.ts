@@ -73,10 +73,10 @@ export interface Gap {
 }
 
 /**
- * What went wrong. Codes of the hub: `bad_envelope`, `bad_topic`, `too_many_topics`, `forbidden`, `unauthenticated`,
- * `unavailable`, `rate_limited`, `overloaded`, `too_large`. Of the client: `connect` (an attempt failed), `token` (the token function
- * did), `queue_full` and `closed` (an event was not taken), `unsent` (the connection ended before all had left),
- * `bad_message` (what came is no envelope).
+ * What went wrong. Codes of the hub: `bad_envelope`, `bad_topic`, `too_many_topics`, `topic_memory`, `forbidden`,
+ * `unauthenticated`, `unavailable`, `rate_limited`, `overloaded`, `too_large`. Of the client: `connect` (an attempt
+ * failed), `token` (the token function did), `queue_full` and `closed` (an event was not taken), `unsent` (the
+ * connection ended before all had left), `bad_message` (what came is no envelope).
  */
 export interface HubError {
   readonly code: string;

@@ -148,6 +148,19 @@ test('a refused topic is asked for again when there is room', async (t) => {
   await subscribed(hub, 'more:1');
 });
 
+test('a topic that the hub has no room for is told, and asked for again', async (t) => {
+  const hub = await startHub(t, { flags: ['--max-topic-memory', '256B'] }); // room for one of them
+  const c = connect(t, hub.url);
+  const listener = () => {};
+  c.target.addEventListener('tick:1', listener);
+  await subscribed(hub, 'tick:1');
+  c.target.addEventListener('tick:2', listener);
+  assert.deepEqual((await c.error('topic_memory')).topics, ['tick:2']);
+  c.target.removeEventListener('tick:1', listener);
+  await subscribed(hub, 'tick:2');
+  assert.equal(c.errors().length, 1);
+});
+
 test('who listens to nothing gets nothing', async (t) => {
   const hub = await startHub(t);
   const c = connect(t, hub.url);
