@@ -34,7 +34,7 @@ import (
 //     So only the poller closes. Everybody else shuts down, and Conn.Write, which closes when it
 //     fails, only gets what the kernel has just refused to take.
 //   - After a hang-up the engine closes the connection whatever its callback has left unread. So
-//     read goes on for longer when the peer has hung up.
+//     that is read by somebody else (rest.go).
 //   - A poller that is stopped before its goroutine has begun never ends. So start waits for each.
 //   - A socket that is added to an engine that was stopped is polled by nobody, or by whoever has the
 //     poller's descriptor now. So add looks.
@@ -66,6 +66,7 @@ type engine struct {
 	// +checklocks:mu
 	stopped bool
 
+	rests   rests
 	pollers sync.Map // by the address of its buffer, a poller's goroutine; with HUB_VERIFY=1 only
 }
 
@@ -213,6 +214,7 @@ func (e *engine) stop() {
 	e.stopped = true
 	e.mu.Unlock()
 	e.nb.Stop()
+	e.rests.stop()
 }
 
 // read gives c what has arrived, for one turn. It runs on the poller.
@@ -222,7 +224,7 @@ func (e *engine) read(nb *socket, c *conn) {
 		e.checkPoller(buf)
 	}
 	began := time.Now()
-	limit, before := turnTime, began
+	before := began
 	for c.beginRead() {
 		part := buf[:c.portion(len(buf))]
 		n, err := nb.Read(part)
@@ -246,11 +248,11 @@ func (e *engine) read(nb *socket, c *conn) {
 		case n < len(part): // also the end: the engine closes on hang-up
 			return
 		}
-		if before = now; now.Sub(began) >= limit {
-			if limit == lastTurnTime || !hungUp(nb) {
-				return
+		if before = now; now.Sub(began) >= turnTime {
+			if hungUp(nb) {
+				e.rests.leave(nb, c)
 			}
-			limit = lastTurnTime
+			return
 		}
 	}
 }

@@ -9,9 +9,6 @@ import "time"
 const (
 	// turnTime is how long a connection is read from before the others have a turn.
 	turnTime = time.Millisecond
-	// lastTurnTime is the same once the peer has hung up, for there will be no other turn: what is
-	// still unread then is lost, as if the connection had ended a moment before.
-	lastTurnTime = 50 * time.Millisecond
 	// smallRead is the smallest portion; reads of less are not even timed.
 	smallRead = 512
 	// compressedRead bounds the portions of a spoke that may compress: before it is known how dear they

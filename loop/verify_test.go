@@ -14,6 +14,7 @@ import (
 func TestUseByOthersThanTheOwnerIsFoundWhereInvariantsAreChecked(t *testing.T) {
 	s, _, address := startServer(t, fanout.Config{}, Config{})
 	c := connOf(t, s, connect(t, address))
+	await(t, func() bool { return c.has(flagUpgraded) && !c.has(flagReading) }, "its poller, which the spoke's shard was faster than, is done")
 	buf := make([]byte, 1)
 	s.engine.checkPoller(buf)
 	for name, use := range map[string]func(){
