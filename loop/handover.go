@@ -16,7 +16,7 @@ import (
 // connections over them. Closing one resets what it has not accepted yet. So a server that goes away
 // leaves the group in an order that loses nobody: the kernel is told to choose among the others (by a
 // filter, for there is no other way to stop listening without closing), who has been chosen before is
-// still accepted and served, and then the listener is closed. docs/decisions/0010 has the alternatives.
+// still accepted and served, and then the listener is closed. docs/decisions/0013 has the alternatives.
 
 // ListenShared is Listen for a port that several processes of one user have at the same time, if all
 // listen in this way. Who shuts down leaves new connections to the others.

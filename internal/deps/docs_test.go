@@ -1,6 +1,7 @@
 package deps
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -37,5 +38,15 @@ func TestLinksBetweenDocumentsLeadSomewhere(t *testing.T) {
 		for _, p := range pages {
 			require.Contains(t, string(text), "docs/"+filepath.Base(p), page)
 		}
+	}
+}
+
+// TestDecisionsHaveNumbersOfTheirOwn, one after another, for code and pages name them by these.
+func TestDecisionsHaveNumbersOfTheirOwn(t *testing.T) {
+	decisions, err := filepath.Glob("../../docs/decisions/*.md")
+	require.NoError(t, err)
+	require.NotEmpty(t, decisions)
+	for i, d := range decisions { // sorted
+		require.Truef(t, strings.HasPrefix(filepath.Base(d), fmt.Sprintf("%04d-", i+1)), "%s is number %d", d, i+1)
 	}
 }
