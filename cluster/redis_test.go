@@ -4,13 +4,16 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -36,6 +39,11 @@ type redisServer struct {
 
 func startRedis(t *testing.T, args ...string) *redisServer {
 	t.Helper()
+	return startRedisFrom(t, append([]string{"--save", "", "--appendonly", "no"}, args...))
+}
+
+func startRedisFrom(t *testing.T, args []string) *redisServer {
+	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Skip("there is no redis-server on this machine: what needs one is left out")
 	}
@@ -50,9 +58,7 @@ func startRedis(t *testing.T, args ...string) *redisServer {
 
 func (s *redisServer) start() {
 	_, port, _ := net.SplitHostPort(s.address)
-	s.cmd = exec.Command("redis-server", append([]string{
-		"--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", s.dir, "--logfile", "log",
-	}, s.args...)...)
+	s.cmd = exec.Command("redis-server", append(slices.Clone(s.args), "--port", port, "--bind", "127.0.0.1", "--dir", s.dir, "--logfile", "log")...)
 	s.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 	s.cmd.Stderr = os.Stderr
 	require.NoError(s.t, s.cmd.Start())
@@ -101,7 +107,7 @@ func (s *redisServer) engine(t *testing.T, change ...func(*cluster.RedisConfig))
 	t.Helper()
 	c := cluster.RedisConfig{
 		Servers: []string{"redis://" + s.address}, Name: "hub", Logger: quiet,
-		PingInterval: 200 * time.Millisecond, WriteTimeout: time.Second, DialTimeout: time.Second,
+		PingInterval: 500 * time.Millisecond, WriteTimeout: 2 * time.Second,
 	}
 	for _, fn := range change {
 		fn(&c)
@@ -151,7 +157,7 @@ func TestRedisIsAnEngine(t *testing.T) {
 				}},
 				"the server stalls": {Do: func(*testing.T) {
 					s.signal(syscall.SIGSTOP)
-					time.Sleep(1500 * time.Millisecond)
+					time.Sleep(2500 * time.Millisecond)
 					s.signal(syscall.SIGCONT)
 				}},
 				"nothing comes any more":             {Engine: throughFaults(s, faulty.Script{Down: []faulty.Step{{After: faultAfter, Fault: faulty.Pause, Pause: time.Hour}}})},
@@ -173,4 +179,165 @@ func TestRedisIsAnEngine(t *testing.T) {
 			},
 		}
 	})
+}
+
+// states is a cluster.Handler that keeps the last cause of being away, and whether it is there.
+type states struct {
+	mu    sync.Mutex
+	up    bool
+	cause string
+	got   []string
+}
+
+func (s *states) Receive(_, subject string, data []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.got = append(s.got, subject+" "+string(data))
+}
+
+func (s *states) Up() { s.mu.Lock(); defer s.mu.Unlock(); s.up = true }
+func (s *states) Down(cause error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.up, s.cause = false, cause.Error()
+}
+func (s *states) Lost(uint64, string) {}
+
+func (s *states) isUp() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.up }
+
+func (s *states) why() string { s.mu.Lock(); defer s.mu.Unlock(); return s.cause }
+
+func startStates(t *testing.T, e cluster.Engine) *states {
+	t.Helper()
+	s := &states{}
+	require.NoError(t, e.Start(s))
+	t.Cleanup(e.Close)
+	return s
+}
+
+const patience = 30 * time.Second
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	require.Eventually(t, ok, patience, 5*time.Millisecond, what)
+}
+
+func TestRedisKnowsWhoAsks(t *testing.T) {
+	s := startRedis(t, "--requirepass", "s3cret", "--user", "hub", "on", ">s3cret2", "&hub:*", "+@all")
+	servers := func(list ...string) func(*cluster.RedisConfig) {
+		return func(c *cluster.RedisConfig) { c.Servers = list }
+	}
+	for _, c := range []struct {
+		name   string
+		change func(*cluster.RedisConfig)
+		why    string // "" for let in
+	}{
+		{"nobody", servers("redis://" + s.address), "NOAUTH"},
+		{"wrong", servers("redis://:s3cret3@" + s.address), "WRONGPASS"},
+		{"in the address", servers("redis://:s3cret@" + s.address), ""},
+		{"beside it", func(c *cluster.RedisConfig) { c.Password = "s3cret" }, ""},
+		{"a user", servers("redis://hub:s3cret2@" + s.address), ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			e := s.engine(t, c.change)
+			h := startStates(t, e)
+			if c.why == "" {
+				eventually(t, "it is let in", h.isUp)
+				require.Equal(t, s.address, e.Server())
+				return
+			}
+			eventually(t, "it is told why", func() bool { return h.why() != "" })
+			require.Contains(t, h.why(), c.why)
+			require.NotContains(t, h.why(), "s3cret")
+			require.Error(t, e.Publish("hub:e:tick:1", nil))
+		})
+	}
+	t.Run("who may not publish is not there", func(t *testing.T) {
+		e := s.engine(t, servers("redis://hub:s3cret2@"+s.address))
+		h := startStates(t, e)
+		eventually(t, "it is let in", h.isUp)
+		require.NoError(t, e.Publish("other:1", []byte("1")))
+		e.Flush()
+		eventually(t, "the refusal counts as a loss", func() bool { return strings.Contains(h.why(), "NOPERM") })
+	})
+}
+
+func TestAReplicaIsNoEngine(t *testing.T) {
+	primary := startRedis(t)
+	_, port, _ := net.SplitHostPort(primary.address)
+	replica := startRedis(t, "--replicaof", "127.0.0.1", port)
+	h := startStates(t, replica.engine(t))
+	eventually(t, "it says why not", func() bool { return strings.Contains(h.why(), "replica") })
+	several := startStates(t, primary.engine(t, func(c *cluster.RedisConfig) { c.Servers = append(c.Servers, "redis://127.0.0.1:1") }))
+	eventually(t, "two servers are no cluster", func() bool { return strings.Contains(several.why(), "Redis Cluster") })
+}
+
+// TestASentinelIsAskedForThePrimary: what a hub publishes at the one that is named reaches another hub, also
+// when the first sentinel is not there and after the primary has changed.
+func TestASentinelIsAskedForThePrimary(t *testing.T) {
+	first, second := startRedis(t), startRedis(t)
+	sentinel := startSentinel(t, first.address)
+	servers := func(c *cluster.RedisConfig) {
+		c.Servers = []string{"redis+sentinel://127.0.0.1:1/main", "redis+sentinel://" + sentinel.address + "/main"}
+	}
+	a, b := first.engine(t, servers), first.engine(t, servers)
+	ofA, ofB := startStates(t, a), startStates(t, b)
+	b.Subscribe(cluster.Subject{Name: "c"})
+	both := func() bool { return ofA.isUp() && ofB.isUp() }
+	eventually(t, "both are there", both)
+	require.Equal(t, first.address, a.Server())
+	first.stop()
+	host, port, _ := net.SplitHostPort(second.address)
+	require.Equal(t, "+OK", sentinel.do("SENTINEL REMOVE main"))
+	require.Equal(t, "+OK", sentinel.do("SENTINEL MONITOR main "+host+" "+port+" 1"))
+	eventually(t, "both are at the other", func() bool { return both() && a.Server() == second.address && b.Server() == second.address })
+	eventually(t, "it arrives", func() bool {
+		if a.Publish("c", []byte("1")) == nil {
+			a.Flush()
+		}
+		ofB.mu.Lock()
+		defer ofB.mu.Unlock()
+		return len(ofB.got) > 0
+	})
+}
+
+func startSentinel(t *testing.T, primary string) *redisServer {
+	t.Helper()
+	host, port, _ := net.SplitHostPort(primary)
+	file := filepath.Join(t.TempDir(), "sentinel.conf")
+	require.NoError(t, os.WriteFile(file, []byte("sentinel monitor main "+host+" "+port+" 1\n"), 0o600))
+	return startRedisFrom(t, []string{file, "--sentinel"})
+}
+
+// TestAnyNodeOfARedisClusterWillDo: two hubs at different nodes of one hear each other.
+func TestAnyNodeOfARedisClusterWillDo(t *testing.T) {
+	one, two := startRedis(t, "--cluster-enabled", "yes"), startRedis(t, "--cluster-enabled", "yes")
+	host, port, _ := net.SplitHostPort(two.address)
+	require.Equal(t, "+OK", one.do("CLUSTER ADDSLOTSRANGE 0 8191"))
+	require.Equal(t, "+OK", two.do("CLUSTER ADDSLOTSRANGE 8192 16383"))
+	require.Equal(t, "+OK", one.do("CLUSTER MEET "+host+" "+port))
+	servers := func(list ...string) func(*cluster.RedisConfig) {
+		return func(c *cluster.RedisConfig) { c.Servers = list }
+	}
+	a, b := one.engine(t, servers("redis://"+one.address)), one.engine(t, servers("redis://"+two.address, "redis://"+two.address))
+	ofA, ofB := startStates(t, a), startStates(t, b)
+	b.Subscribe(cluster.Subject{Name: "c*", Glob: true}, cluster.Subject{Name: "c1"})
+	eventually(t, "both are there", func() bool { return ofA.isUp() && ofB.isUp() })
+	n := 0
+	eventually(t, "it arrives", func() bool {
+		n++
+		require.NoError(t, a.Publish("c1", fmt.Append(nil, n)))
+		a.Flush()
+		ofB.mu.Lock()
+		defer ofB.mu.Unlock()
+		return len(ofB.got) > 0
+	})
+	require.NoError(t, a.Publish("c1", []byte("end")))
+	a.Flush()
+	eventually(t, "the end arrives", func() bool {
+		ofB.mu.Lock()
+		defer ofB.mu.Unlock()
+		return ofB.got[len(ofB.got)-1] == "c1 end"
+	})
+	require.Equal(t, slices.Compact(slices.Clone(ofB.got)), ofB.got, "each once")
 }

@@ -127,6 +127,8 @@ func inOrder(t *testing.T, b Bed) {
 	}
 	a.Flush()
 	eventually(t, "the last arrives", func() bool { return r.count(two+fmt.Sprint(" ", messages-1)) == 1 })
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	next := 0
 	for _, m := range r.messages {
 		var subject string
@@ -163,6 +165,8 @@ func asksAgain(t *testing.T, b Bed) {
 	}
 	require.Zero(t, ofE.count(subjects[0].Name+" again"))
 	for _, r := range []*recorder{ofE, ofOther} {
+		r.mu.Lock()
+		defer r.mu.Unlock()
 		for i, s := range r.states {
 			require.Equal(t, []string{"up", "down"}[i%2], s, "they alternate")
 		}

@@ -95,7 +95,7 @@ func join(t *testing.T, b Bed, f cluster.Format) *node {
 	quiet := slog.New(slog.DiscardHandler)
 	member, err := cluster.New(cluster.Config{
 		Engine: b.Engine(t), Format: f, Logger: quiet,
-		Beat: 200 * time.Millisecond, Linger: 20 * time.Millisecond, Timeout: patience,
+		Beat: time.Second, Linger: 20 * time.Millisecond, Timeout: patience,
 	})
 	require.NoError(t, err)
 	hub, err := fanout.New(fanout.Config{Cluster: member, Logger: quiet})
