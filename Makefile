@@ -8,7 +8,7 @@ SECONDS ?= 3
 SEED    ?= $(shell date +%s)
 RELEASE ?= $(shell git describe --tags --always --dirty 2>/dev/null)
 
-.PHONY: build run test check fmt bench bench-compare bench-targets bench-peers bench-plots interop typescript fuzz soak hostile
+.PHONY: build run test check fmt bench bench-compare bench-targets bench-peers bench-plots scale interop typescript fuzz soak hostile
 
 build: ## build bin/hub
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-X main.release=$(RELEASE)' -o bin/hub ./cmd/hub
@@ -34,6 +34,9 @@ bench-compare: ## ten counts against another commit: make bench-compare BASE=<re
 
 bench-peers: ## a table of the hub beside other WebSocket servers and the kernel's floor
 	scripts/bench-peers
+
+scale: ## 60,000 spokes on hubs that act as one, beside one hub alone
+	scripts/scale
 
 bench-plots: ## how cost grows with spokes, payload and rate, drawn to docs/plots
 	scripts/bench-plots

@@ -16,11 +16,12 @@ const (
 
 	roleSecureHub = "hub with TLS"
 	roleDiscard   = "clients that discard" // see secureClients
+	roleScaleHub  = "hub of a cluster"
 )
 
 func TestMain(m *testing.M) {
 	fleet.Main(map[string]func() error{
-		roleHub: hubMain, rolePlain: plainMain, roleDeflated: deflatedMain, roleSecureHub: secureHubMain, roleDiscard: discardMain,
+		roleHub: hubMain, rolePlain: plainMain, roleDeflated: deflatedMain, roleSecureHub: secureHubMain, roleDiscard: discardMain, roleScaleHub: scaleHubMain,
 	})
 	leak.Main(m)
 }

@@ -49,11 +49,25 @@ func (f *Fleet) StartPublisher(b testing.TB, name string) *Child {
 	return Start(b, name, f.progress, f.shared)
 }
 
+// StartPublisherTo is StartPublisher for the clients of several fleets.
+func StartPublisherTo(b testing.TB, name string, fleets ...*Fleet) *Child {
+	b.Helper()
+	var files []*os.File
+	for _, f := range fleets {
+		files = append(files, f.progress, f.shared)
+	}
+	return Start(b, name, files...)
+}
+
 // Inherited returns the clients that a process which StartPublisher has started publishes to, for
 // Source.Run. They obey the parent alone.
-func Inherited() (*Fleet, error) {
-	shared, err := mapBoard(os.NewFile(boardFD, "board"))
-	return &Fleet{board: shared, progress: os.NewFile(progressFD, "progress")}, err
+func Inherited() (*Fleet, error) { return InheritedFrom(0) }
+
+// InheritedFrom is Inherited for the fleet of that number of StartPublisherTo.
+func InheritedFrom(i int) (*Fleet, error) {
+	const each = boardFD - progressFD + 1
+	shared, err := mapBoard(os.NewFile(uintptr(boardFD+i*each), "board"))
+	return &Fleet{board: shared, progress: os.NewFile(uintptr(progressFD+i*each), "progress")}, err
 }
 
 // Connect makes these connections instead of those there are, and returns once each of them counts.
