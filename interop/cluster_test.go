@@ -1,0 +1,321 @@
+package interop
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/stretchr/testify/require"
+)
+
+const clusterHubs = 3
+
+// cluster is three hub processes that act as one, each with a client on Node's ws and one on coder/websocket, which
+// publishes as well, and a publisher by HTTP.
+type cluster struct {
+	sites   [clusterHubs]*site
+	streams []*stream // all there have been
+}
+
+// site is where a hub runs, and runs again.
+type site struct {
+	flags []string
+	kills int
+
+	mu      sync.Mutex
+	hub     *hub
+	spoke   *websocket.Conn
+	current []*stream // of the hub that runs
+	sent    map[string]int
+}
+
+// startCluster starts hubs with the flags that each gets, and waits until events of each reach all.
+func startCluster(t *testing.T, flags func(i int) []string) *cluster {
+	t.Helper()
+	c := &cluster{}
+	for i := range c.sites {
+		c.sites[i] = &site{
+			flags: append(flags(i), "--relay", "others", "--engine-beat", "200ms", "--node", fmt.Sprint("hub-", i)),
+			sent:  make(map[string]int),
+		}
+		c.start(t, i)
+	}
+	c.reach(t)
+	return c
+}
+
+// start starts a hub and connects clients to it.
+func (c *cluster) start(t *testing.T, i int) {
+	t.Helper()
+	h := startHub(t, c.sites[i].flags...)
+	var kills []int
+	for _, s := range c.sites {
+		if s != nil {
+			kills = append(kills, s.kills)
+		}
+	}
+	kills = append(kills, make([]int, clusterHubs-len(kills))...)
+	streams := make([]*stream, 2)
+	for k, name := range []string{"node ws", "coder/websocket"} {
+		streams[k] = &stream{name: fmt.Sprintf("%s at %d", name, i), at: i, kills: kills, marks: make(map[string]bool)}
+	}
+	nodeStream(t, streams[0], h.spokes)
+	spoke := goStream(t, streams[1], h.spokes)
+	for _, s := range streams {
+		require.Eventually(t, func() bool { return s.marked("__welcome") }, patience, 5*time.Millisecond, s.name)
+	}
+	c.streams = append(c.streams, streams...)
+	site := c.sites[i]
+	site.mu.Lock()
+	defer site.mu.Unlock()
+	site.hub, site.spoke, site.current = h, spoke, streams
+}
+
+// kill ends a hub as a crash would, and waits for what clients of the others are told.
+func (c *cluster) kill(t *testing.T, i int) {
+	t.Helper()
+	before := make(map[*stream]int)
+	for k := range c.sites {
+		for _, s := range c.current(k) {
+			before[s] = s.count("")
+		}
+	}
+	site := c.sites[i]
+	site.kills++
+	require.NoError(t, site.hub.cmd.Process.Kill())
+	_ = site.hub.cmd.Wait()
+	for s, gaps := range before {
+		if s.at != i {
+			require.Eventually(t, func() bool { return s.count("") > gaps }, patience, 5*time.Millisecond, "%s: no gap", s.name)
+		}
+	}
+}
+
+func (c *cluster) current(i int) []*stream {
+	c.sites[i].mu.Lock()
+	defer c.sites[i].mu.Unlock()
+	return c.sites[i].current
+}
+
+// reach waits until what is published at any hub arrives at all.
+func (c *cluster) reach(t *testing.T) {
+	t.Helper()
+	for from, site := range c.sites {
+		mark := fmt.Sprint("from ", from, " ", rand.Uint64())
+		for at := range c.sites {
+			for _, s := range c.current(at) {
+				require.Eventually(t, func() bool {
+					site.hub.publish(t, fmt.Sprintf(`{"type":"mark","id":%q}`, mark))
+					return s.marked(mark)
+				}, patience, 10*time.Millisecond, "from hub %d to %s", from, s.name)
+			}
+		}
+	}
+}
+
+// publish publishes at a site by HTTP and by its spoke until told otherwise. What fails, for the hub is being killed,
+// may have been published nevertheless, so its number is not used again.
+func (c *cluster) publish(i int, publishing *sync.WaitGroup, more func(n int) bool) {
+	site := c.sites[i]
+	client := &http.Client{Timeout: 5 * time.Second}
+	publishers := map[string]func(event string){
+		"http": func(event string) {
+			site.mu.Lock()
+			admin := site.hub.admin
+			site.mu.Unlock()
+			if resp, err := client.Post(admin+"/v1/events", "application/json", strings.NewReader(event)); err == nil {
+				_ = resp.Body.Close()
+			}
+		},
+		"spoke": func(event string) {
+			site.mu.Lock()
+			spoke := site.spoke
+			site.mu.Unlock()
+			_ = spoke.Write(context.Background(), websocket.MessageText, []byte(event))
+		},
+	}
+	for name, send := range publishers {
+		name = fmt.Sprint(name, "-", i)
+		publishing.Go(func() {
+			site.mu.Lock()
+			n := site.sent[name]
+			site.mu.Unlock()
+			for k := 0; more(k); k++ {
+				send(tick(name, n))
+				n++
+				time.Sleep(2 * time.Millisecond)
+			}
+			site.mu.Lock()
+			site.sent[name] = n
+			site.mu.Unlock()
+		})
+	}
+}
+
+// everything publishes a number of events at each hub and holds that each stream has got all of them and no gap.
+func (c *cluster) everything(t *testing.T, events int) {
+	t.Helper()
+	var publishing sync.WaitGroup
+	for i := range c.sites {
+		c.publish(i, &publishing, func(n int) bool { return n < events })
+	}
+	publishing.Wait()
+	for _, s := range c.streams {
+		for i := range c.sites {
+			for _, publisher := range []string{"http-", "spoke-"} {
+				publisher = fmt.Sprint(publisher, i)
+				want := events
+				if s.at == i && publisher[0] == 's' && s.name[0] == 'c' {
+					want = 0 // its own
+				}
+				require.Eventually(t, func() bool { return s.count(publisher) >= want }, patience, 5*time.Millisecond, "%s: %s", s.name, publisher)
+				require.Equal(t, want, s.count(publisher), "%s: %s", s.name, publisher)
+			}
+		}
+		require.Zero(t, s.check(t, func(string) bool { return false }))
+		require.Zero(t, s.count(""), "%s: gaps", s.name)
+	}
+}
+
+// during publishes at each hub while something happens, and then checks all streams.
+func (c *cluster) during(t *testing.T, what func(), mayMiss func(s *stream, hub int) bool) {
+	t.Helper()
+	var publishing sync.WaitGroup
+	stopc := make(chan struct{})
+	stop := sync.OnceFunc(func() { close(stopc); publishing.Wait() })
+	defer stop()
+	for i := range c.sites {
+		c.publish(i, &publishing, func(int) bool {
+			select {
+			case <-stopc:
+				return false
+			default:
+				return true
+			}
+		})
+	}
+	time.Sleep(200 * time.Millisecond)
+	what()
+	time.Sleep(200 * time.Millisecond)
+	stop()
+	c.reach(t)
+	missing, events, gaps := 0, 0, 0
+	for _, s := range c.streams {
+		missing += s.check(t, func(publisher string) bool {
+			hub, err := strconv.Atoi(publisher[strings.IndexByte(publisher, '-')+1:])
+			require.NoError(t, err)
+			return mayMiss(s, hub)
+		})
+		events += len(s.events)
+		gaps += s.count("")
+	}
+	require.Greater(t, events, 1000)
+	t.Logf("%d streams: %d events came, %d are missing, %d gaps", len(c.streams), events-gaps, missing, gaps)
+}
+
+// publisherWasKilled reports whether a stream may miss events of a hub because that hub has been killed meanwhile.
+func (c *cluster) publisherWasKilled(s *stream, hub int) bool {
+	return c.sites[hub].kills > s.kills[hub]
+}
+
+// freePorts returns ports that the kernel gives to nobody by itself: they have to be free again after a crash.
+func freePorts(t *testing.T, n int) (addresses []string) {
+	t.Helper()
+	for len(addresses) < n {
+		address := fmt.Sprint("127.0.0.1:", 20000+rand.IntN(12000))
+		if ln, err := net.Listen("tcp", address); err == nil {
+			t.Cleanup(func() { _ = ln.Close() })
+			addresses = append(addresses, address)
+			require.NoError(t, ln.Close())
+		}
+	}
+	return addresses
+}
+
+func TestHubsActAsOneWhileTheyAreKilled(t *testing.T) {
+	addresses := freePorts(t, clusterHubs)
+	c := startCluster(t, func(i int) []string {
+		return []string{
+			"--engine", "embedded", "--cluster-auth", "hub:secret",
+			"--cluster-listen", addresses[i], "--cluster-peers", strings.Join(addresses, ","),
+		}
+	})
+	c.everything(t, 300)
+	c.during(t, func() {
+		for _, i := range []int{0, 1} {
+			c.kill(t, i)
+			c.start(t, i)
+			c.reach(t)
+		}
+	}, c.publisherWasKilled)
+}
+
+// natsServer is a NATS server in a process of its own.
+type natsServer struct {
+	file, host, port string
+	cmd              *exec.Cmd
+}
+
+// startNATS builds the server of the version that go.mod names, and starts it.
+func startNATS(t *testing.T) *natsServer {
+	t.Helper()
+	n := &natsServer{file: filepath.Join(t.TempDir(), "nats-server")}
+	out, err := exec.Command("go", "build", "-C", "..", "-o", n.file, "github.com/nats-io/nats-server/v2").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	n.host, n.port, err = net.SplitHostPort(freePorts(t, 1)[0])
+	require.NoError(t, err)
+	n.start(t)
+	t.Cleanup(func() { n.kill(t) })
+	return n
+}
+
+func (n *natsServer) start(t *testing.T) {
+	t.Helper()
+	n.cmd = exec.Command(n.file, "-a", n.host, "-p", n.port)
+	require.NoError(t, n.cmd.Start())
+	require.Eventually(t, func() bool {
+		conn, err := net.Dial("tcp", net.JoinHostPort(n.host, n.port))
+		if err == nil {
+			_ = conn.Close()
+		}
+		return err == nil
+	}, patience, 5*time.Millisecond)
+}
+
+func (n *natsServer) kill(t *testing.T) {
+	t.Helper()
+	require.NoError(t, n.cmd.Process.Signal(syscall.SIGKILL))
+	_ = n.cmd.Wait()
+}
+
+func (n *natsServer) url() string { return "nats://" + net.JoinHostPort(n.host, n.port) }
+
+func TestHubsActAsOneOverNATSWhileItAndTheyAreKilled(t *testing.T) {
+	nats := startNATS(t)
+	c := startCluster(t, func(int) []string { return []string{"--engine", nats.url()} })
+	c.everything(t, 300)
+	c.during(t, func() {
+		for _, i := range []int{0, 1} {
+			c.kill(t, i)
+			c.start(t, i)
+			c.reach(t)
+		}
+	}, c.publisherWasKilled)
+	c.during(t, func() {
+		nats.kill(t)
+		time.Sleep(100 * time.Millisecond) // some events fall into it
+		nats.start(t)
+		c.reach(t)
+	}, func(s *stream, hub int) bool { return s.at != hub || c.publisherWasKilled(s, hub) })
+}
