@@ -3,9 +3,12 @@ package loop
 import (
 	"bytes"
 	"crypto/tls"
+	"errors"
 	"net"
 	"sync"
 	"time"
+
+	"github.com/alkdev/hub/codec"
 )
 
 // shakers are the goroutines in which handshakes run: one costs a signature, and with it a few hundred
@@ -73,11 +76,16 @@ type shaking struct {
 	arrived sync.Cond     // secureConn.mu: there is something in input, or gone is set
 	input   *bytes.Buffer // what tls.Conn has not read yet
 	gone    bool          // the socket is closed
+	flooded bool          // more has arrived than fits, and is lost
 }
 
 // maxEarly bounds what may have arrived and not been read during the handshake: a flight of the peer's, with
-// its certificates, and the request behind it.
+// its certificates, and the request behind it. What comes on top of that is thrown away: the handshake goes on
+// with what there is, and the request is answered. To hang up on a peer that sends would leave it without
+// an answer, and if it only sends, with a window of 0 for a minute: the kernel opens it for nobody any more.
 const maxEarly = 64 << 10
+
+var errFlooded = errors.New("too much came before the handshake was over")
 
 // collect keeps the beginning of the first record.
 func (c *secureConn) collect(b []byte) {
@@ -105,11 +113,10 @@ func (c *secureConn) startHandshake() {
 func (c *secureConn) arrive(b []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.shaking.input.Len()+len(b) > maxEarly {
-		c.shaking.gone = true
-		c.hangUp()
+	if sh := c.shaking; sh.flooded || sh.input.Len()+len(b) > maxEarly {
+		sh.flooded = true // from here on: what has a gap cannot be opened
 	} else {
-		c.shaking.input.Write(b)
+		sh.input.Write(b)
 	}
 	c.shaking.arrived.Signal()
 }
@@ -132,11 +139,14 @@ func (c *secureConn) await(b []byte) (n int, err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.shaking.input.Len() == 0 && !c.shaking.gone {
+	for c.shaking.input.Len() == 0 && !c.shaking.gone && !c.shaking.flooded {
 		c.shaking.arrived.Wait()
 	}
-	if c.shaking.gone {
+	switch {
+	case c.shaking.gone:
 		return 0, net.ErrClosed
+	case c.shaking.input.Len() == 0:
+		return 0, errFlooded
 	}
 	return c.shaking.input.Read(b)
 }
@@ -152,7 +162,7 @@ func (c *secureConn) shake() bool {
 		_, err = c.flush() // what is left of our flight
 	}
 	c.mu.Lock()
-	rest := c.shaking.input.Bytes()
+	rest, flooded := c.shaking.input.Bytes(), c.shaking.flooded
 	c.shaking = nil
 	c.mu.Unlock()
 	c.flags.And(^uint32(flagShaking))
@@ -163,10 +173,25 @@ func (c *secureConn) shake() bool {
 	default:
 		trim(c.tls)
 		c.read(rest)
+		if flooded {
+			c.failFlooded()
+		}
 	}
 	c.endRead()
 	c.server.adopting.over()
 	return err == nil
+}
+
+// failFlooded ends a connection of which bytes are lost, if what came before them has not. It has the
+// reading side.
+func (c *secureConn) failFlooded() {
+	switch {
+	case c.has(flagDeaf):
+	case c.has(flagUpgraded):
+		c.fail(codec.ClosePolicy, errFlooded.Error())
+	default:
+		c.refuse(tooEarly)
+	}
 }
 
 // stats returns what has been counted.

@@ -63,21 +63,14 @@ func welcomed(t testing.TB, p *peer) {
 	require.Equal(t, codec.TypeWelcome, p.event().Type)
 }
 
-// The tests of the protocol and of backpressure hold over TLS as well.
+// What depends on how bytes come and go holds over TLS as well: how connections end, what comes early, who is slow.
+// Frames and requests are what they are without it.
 func TestOverTLS(t *testing.T) {
 	overTLS = true
 	defer func() { overTLS = false }()
 	for name, test := range map[string]func(*testing.T){
-		"RFC6455Section74CloseCodes":                            TestRFC6455Section74CloseCodes,
-		"RFC6455Section551CloseFrames":                          TestRFC6455Section551CloseFrames,
 		"RFC6455Section7ClosingHandshakeOfTheClient":            TestRFC6455Section7ClosingHandshakeOfTheClient,
 		"RFC6455Section7ClosingHandshakeOfTheServer":            TestRFC6455Section7ClosingHandshakeOfTheServer,
-		"RFC6455Section4Handshake":                              TestRFC6455Section4Handshake,
-		"RFC6455Section5Framing":                                TestRFC6455Section5Framing,
-		"RFC6455Section52EveryLengthForm":                       TestRFC6455Section52EveryLengthForm,
-		"RFC6455Section54FragmentsWithPingsBetween":             TestRFC6455Section54FragmentsWithPingsBetween,
-		"RFC7692Receiving":                                      TestRFC7692Receiving,
-		"RFC7692Sending":                                        TestRFC7692Sending,
 		"CloseIsEchoedAndNamesThePeer":                          TestCloseIsEchoedAndNamesThePeer,
 		"CloseByTheHubWaitsForTheAnswer":                        TestCloseByTheHubWaitsForTheAnswer,
 		"PeerThatDoesNotAnswerTheCloseFrameIsCutOff":            TestPeerThatDoesNotAnswerTheCloseFrameIsCutOff,
@@ -91,21 +84,13 @@ func TestOverTLS(t *testing.T) {
 		"FloodDoesNotStarveTheOthersOnThePoller":                TestFloodDoesNotStarveTheOthersOnThePoller,
 		"StalledSpokeIsClosedByPingTimeout":                     TestStalledSpokeIsClosedByPingTimeout,
 		"ShutdownDoesNotWaitForHandshakes":                      TestShutdownDoesNotWaitForHandshakes,
-		"RefusalsSayWhy":                                        TestRefusalsSayWhy,
-		"HeadOf8KiBIsTaken":                                     TestHeadOf8KiBIsTaken,
 		"RefusalArrivesWholeWhileThePeerStillSends":             TestRefusalArrivesWholeWhileThePeerStillSends,
 		"HeadMayArriveAByteAtATime":                             TestHeadMayArriveAByteAtATime,
 		"FramesMayComeWithTheHead":                              TestFramesMayComeWithTheHead,
-		"ReadinessFailsWhileDraining":                           TestReadinessFailsWhileDraining,
-		"FullHubSays503WithRetryAfter":                          TestFullHubSays503WithRetryAfter,
 		"WhatComesWhileTheAnswerIsFoundIsKept":                  TestWhatComesWhileTheAnswerIsFoundIsKept,
 		"TooMuchBeforeTheAnswerIsRefused":                       TestTooMuchBeforeTheAnswerIsRefused,
 		"PeersThatGoWhileTheyAreAskedAbout":                     TestPeersThatGoWhileTheyAreAskedAbout,
-		"EchoSendsBackMessagesAndNothingElse":                   TestEchoSendsBackMessagesAndNothingElse,
 		"EchoOfAPeerThatDoesNotReadIsBounded":                   TestEchoOfAPeerThatDoesNotReadIsBounded,
-		"CompressedAndPlainMessagesReachTheListeners":           TestCompressedAndPlainMessagesReachTheListeners,
-		"ViolationsInCompressedMessagesCloseTheConnection":      TestViolationsInCompressedMessagesCloseTheConnection,
-		"SpokesPerAddressAreBounded":                            TestSpokesPerAddressAreBounded,
 	} {
 		t.Run(name, test)
 	}
