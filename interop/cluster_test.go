@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -46,7 +47,7 @@ func startCluster(t *testing.T, flags func(i int) []string) *cluster {
 	c := &cluster{}
 	for i := range c.sites {
 		c.sites[i] = &site{
-			flags: append(flags(i), "--relay", "others", "--engine-beat", "200ms", "--node", fmt.Sprint("hub-", i)),
+			flags: append(flags(i), "--relay", "others", "--engine-beat", "200ms", "--drain-timeout", "200ms", "--node", fmt.Sprint("hub-", i)),
 			sent:  make(map[string]int),
 		}
 		c.start(t, i)
@@ -73,7 +74,7 @@ func (c *cluster) start(t *testing.T, i int) {
 	nodeStream(t, streams[0], h.spokes)
 	spoke := goStream(t, streams[1], h.spokes)
 	for _, s := range streams {
-		require.Eventually(t, func() bool { return s.marked("__welcome") }, patience, 5*time.Millisecond, s.name)
+		require.Eventually(t, func() bool { return s.id() != "" }, patience, 5*time.Millisecond, s.name)
 	}
 	c.streams = append(c.streams, streams...)
 	site := c.sites[i]
@@ -188,14 +189,16 @@ func (c *cluster) everything(t *testing.T, events int) {
 	}
 }
 
-// during publishes at each hub while something happens, and then checks all streams.
-func (c *cluster) during(t *testing.T, what func(), mayMiss func(s *stream, hub int) bool) {
+var allHubs = []int{0, 1, 2}
+
+// during publishes at some hubs while something happens, and then checks all streams.
+func (c *cluster) during(t *testing.T, at []int, what func(), mayMiss func(s *stream, hub int) bool) {
 	t.Helper()
 	var publishing sync.WaitGroup
 	stopc := make(chan struct{})
 	stop := sync.OnceFunc(func() { close(stopc); publishing.Wait() })
 	defer stop()
-	for i := range c.sites {
+	for _, i := range at {
 		c.publish(i, &publishing, func(int) bool {
 			select {
 			case <-stopc:
@@ -224,26 +227,49 @@ func (c *cluster) during(t *testing.T, what func(), mayMiss func(s *stream, hub 
 	t.Logf("%d streams: %d events came, %d are missing, %d gaps", len(c.streams), events-gaps, missing, gaps)
 }
 
+// comesAndGoes has a hub take its leave, and another one come in its place, while the others publish: their clients
+// miss nothing, and are told of nothing.
+func (c *cluster) comesAndGoes(t *testing.T, i int) {
+	t.Helper()
+	others := slices.Delete(slices.Clone(allHubs), i, i+1)
+	c.during(t, others, func() {
+		leaves := c.sites[i].hub.cmd
+		require.NoError(t, leaves.Process.Signal(syscall.SIGTERM))
+		require.NoError(t, leaves.Wait())
+		time.Sleep(100 * time.Millisecond)
+		c.start(t, i)
+		c.reach(t)
+	}, func(*stream, int) bool { return false })
+	for _, s := range c.streams {
+		if s.at != i {
+			require.Zero(t, s.count(""), "%s: gaps", s.name)
+		}
+	}
+}
+
 // publisherWasKilled reports whether a stream may miss events of a hub because that hub has been killed meanwhile.
 func (c *cluster) publisherWasKilled(s *stream, hub int) bool {
 	return c.sites[hub].kills > s.kills[hub]
 }
 
-// freePorts returns ports that the kernel gives to nobody by itself: they have to be free again after a crash.
+// freePorts returns addresses with ports that the kernel gives to nobody by itself: they have to be free again after
+// a crash.
 func freePorts(t *testing.T, n int) (addresses []string) {
 	t.Helper()
 	for len(addresses) < n {
 		address := fmt.Sprint("127.0.0.1:", 20000+rand.IntN(12000))
-		if ln, err := net.Listen("tcp", address); err == nil {
-			t.Cleanup(func() { _ = ln.Close() })
-			addresses = append(addresses, address)
-			require.NoError(t, ln.Close())
+		ln, err := net.Listen("tcp", address)
+		if err != nil {
+			continue
 		}
+		defer ln.Close() // only then, so that they differ
+		addresses = append(addresses, address)
 	}
 	return addresses
 }
 
 func TestHubsActAsOneWhileTheyAreKilled(t *testing.T) {
+	t.Parallel() // much of it is waiting
 	addresses := freePorts(t, clusterHubs)
 	c := startCluster(t, func(i int) []string {
 		return []string{
@@ -252,7 +278,8 @@ func TestHubsActAsOneWhileTheyAreKilled(t *testing.T) {
 		}
 	})
 	c.everything(t, 300)
-	c.during(t, func() {
+	c.comesAndGoes(t, 2)
+	c.during(t, allHubs, func() {
 		for _, i := range []int{0, 1} {
 			c.kill(t, i)
 			c.start(t, i)
@@ -302,17 +329,17 @@ func (n *natsServer) kill(t *testing.T) {
 func (n *natsServer) url() string { return "nats://" + net.JoinHostPort(n.host, n.port) }
 
 func TestHubsActAsOneOverNATSWhileItAndTheyAreKilled(t *testing.T) {
+	t.Parallel() // much of it is waiting
 	nats := startNATS(t)
 	c := startCluster(t, func(int) []string { return []string{"--engine", nats.url()} })
 	c.everything(t, 300)
-	c.during(t, func() {
-		for _, i := range []int{0, 1} {
-			c.kill(t, i)
-			c.start(t, i)
-			c.reach(t)
-		}
+	c.comesAndGoes(t, 2)
+	c.during(t, allHubs, func() {
+		c.kill(t, 0)
+		c.start(t, 0)
+		c.reach(t)
 	}, c.publisherWasKilled)
-	c.during(t, func() {
+	c.during(t, allHubs, func() {
 		nats.kill(t)
 		time.Sleep(100 * time.Millisecond) // some events fall into it
 		nats.start(t)

@@ -49,8 +49,10 @@ func startHub(t *testing.T, flags ...string) *hub {
 	require.NoError(t, h.cmd.Start())
 	t.Cleanup(func() { _ = h.cmd.Process.Kill(); _ = h.cmd.Wait() })
 	lines := bufio.NewScanner(stderr)
+	var said []string
 	for h.spokes == "" {
-		require.True(t, lines.Scan(), "the hub ended before it had started")
+		require.True(t, lines.Scan(), "the hub ended before it had started: %s", said)
+		said = append(said, lines.Text())
 		if m := startedLine.FindStringSubmatch(lines.Text()); m != nil {
 			h.spokes, h.admin = m[1], m[2]
 		}

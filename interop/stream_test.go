@@ -23,6 +23,7 @@ type stream struct {
 	mu     sync.Mutex
 	events []numbered
 	marks  map[string]bool
+	spoke  string   // its id
 	strays []string // what should not have come
 }
 
@@ -61,7 +62,12 @@ func (s *stream) take(message []byte) {
 	case "mark":
 		s.marks[e.ID] = true
 	case "__welcome":
-		s.marks[e.Type] = true
+		var welcome struct{ Spoke string }
+		if json.Unmarshal(e.Payload, &welcome) != nil {
+			s.strays = append(s.strays, string(message))
+		}
+		s.spoke = welcome.Spoke
+	case "__drain":
 	default:
 		s.strays = append(s.strays, string(message))
 	}
@@ -71,6 +77,13 @@ func (s *stream) marked(id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.marks[id]
+}
+
+// id returns that of the spoke, empty until it is known.
+func (s *stream) id() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.spoke
 }
 
 // count returns how many events of a publisher have come, or gaps.
