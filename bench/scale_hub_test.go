@@ -34,6 +34,9 @@ type scaleCommand struct {
 
 	Topic string // publish Events to this topic as fast as they go, or with 0 take part as a spoke that wants it
 
+	// Topics, if not 0, has spokes without a socket want so many topics.
+	Topics int
+
 	Collect bool // collect garbage
 }
 
@@ -114,6 +117,8 @@ func (s *scaleHub) obey(cmd scaleCommand) (a scaleAnswer, err error) {
 		a.Events, err = uint64(cmd.Events), s.stream(cmd)
 	case cmd.Topic != "":
 		s.local, err = s.hub.Connect(func(codec.Envelope) {}, codec.MustParsePattern(cmd.Topic))
+	case cmd.Topics > 0:
+		err = s.want(cmd.Topics)
 	case cmd.Collect:
 		runtime.GC()
 	}
@@ -188,6 +193,20 @@ func (s *scaleHub) stream(cmd scaleCommand) error {
 	}
 	for s.engine != nil && s.hub.ClusterInfo().Engine.Forwarded < before+uint64(cmd.Events) {
 		time.Sleep(time.Millisecond)
+	}
+	return nil
+}
+
+// want connects spokes without a socket that want so many topics, each another.
+func (s *scaleHub) want(topics int) error {
+	for begin := 0; begin < topics; begin += fanout.DefaultMaxTopics {
+		var patterns []codec.Pattern
+		for i := begin; i < min(topics, begin+fanout.DefaultMaxTopics); i++ {
+			patterns = append(patterns, codec.MustParsePattern(fmt.Sprintf("user:%08d", i)))
+		}
+		if _, err := s.hub.Connect(func(codec.Envelope) {}, patterns...); err != nil {
+			return err
+		}
 	}
 	return nil
 }

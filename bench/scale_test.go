@@ -2,6 +2,7 @@ package bench
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -24,6 +25,7 @@ const (
 	scaleSpokes = "HUB_SCALE_SPOKES" // of all hubs together
 	scaleHubs   = "HUB_SCALE_HUBS"   // 0 for as many as the limit of descriptors asks for
 	scaleTurns  = "HUB_SCALE_TURNS"  // how many each side gets
+	scaleBursts = "HUB_SCALE_BURSTS" // how many events at once, as in 1,4,64
 )
 
 // scaleRounds is how many bursts a turn is.
@@ -195,7 +197,9 @@ func TestScale(t *testing.T) {
 	fmt.Printf("memory per spoke, process: %.0f B alone, %.0f B joined\n", alone.perSpoke, joined.perSpoke)
 
 	fmt.Println("\n| events at once | side | deliveries/s | events/s | events/write | CPU per delivery | p50, first hub / others | p99, first hub / others |\n|---|---|---|---|---|---|---|---|")
-	for _, burst := range []int{1, 4, 64} {
+	for text := range strings.SplitSeq(cmp.Or(os.Getenv(scaleBursts), "1,4,64"), ",") {
+		burst, err := strconv.Atoi(text)
+		require.NoError(t, err, scaleBursts)
 		// Connections that were idle cost more for some reads (quickAcks): every turn has as many.
 		cmd := scaleCommand{Payload: 256, Burst: burst, Events: scaleRounds * burst}
 		apart := cmd
@@ -218,6 +222,7 @@ func TestScale(t *testing.T) {
 		}
 	}
 	shareOfEngine(t, alone, joined)
+	costOfInterest(t, joined)
 }
 
 func printScale(burst int, name string, turns []scaleTurn) {
@@ -290,11 +295,39 @@ func shareOfEngine(t *testing.T, alone, joined *scaleSide) {
 			require.Zero(t, reached, "an event nobody wants reaches no other hub")
 		}
 	}
-	idle := joined.cpu()
-	time.Sleep(2 * time.Second)
+	fmt.Printf("\nidle: %.2f %% of a core alone, %.2f %% each joined\n", 100*idleCores(alone), 100*idleCores(joined))
+}
+
+// idleCores returns what a hub of a side uses when nothing happens but beats.
+func idleCores(s *scaleSide) float64 {
+	const pause = 3 * time.Second
+	before := s.cpu()
+	time.Sleep(pause)
 	sum := time.Duration(0)
-	for i, c := range joined.cpu() {
-		sum += c - idle[i]
+	for i, c := range s.cpu() {
+		sum += c - before[i]
 	}
-	fmt.Printf("| idle, beats and all: share of a core | %.2f %% | | |\n", 100*sum.Seconds()/2/float64(len(joined.hubs)))
+	return sum.Seconds() / pause.Seconds() / float64(len(s.hubs))
+}
+
+// costOfInterest measures what it costs each hub to know that another wants a topic.
+func costOfInterest(t *testing.T, joined *scaleSide) {
+	const topics = 100_000
+	last := len(joined.hubs) - 1
+	resident := func() (list []int64) {
+		for i, h := range joined.hubs {
+			joined.ask(t, i, scaleCommand{Collect: true})
+			list = append(list, fleet.ResidentBytes(h.PID()))
+		}
+		return list
+	}
+	before, cpu := resident(), joined.cpu()
+	began := time.Now()
+	joined.ask(t, last, scaleCommand{Topics: topics})
+	require.Eventually(t, func() bool { return joined.ask(t, last, scaleCommand{}).Engine.Topics >= topics }, time.Minute, 20*time.Millisecond)
+	took := time.Since(began)
+	time.Sleep(time.Second)
+	after, used := resident(), joined.cpu()
+	fmt.Printf("\n%d topics that one hub wants: %.1f s, %.0f B and %.1f us each there, %.0f B and %.1f us at another\n", topics, took.Seconds(),
+		float64(after[last]-before[last])/topics, float64(used[last]-cpu[last])/topics/1e3, float64(after[0]-before[0])/topics, float64(used[0]-cpu[0])/topics/1e3)
 }

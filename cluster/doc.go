@@ -1,4 +1,4 @@
-// Package cluster makes hubs on several machines act as one, over an engine that exists: NATS, or what
+// Package cluster makes hubs on several machines act as one, over an engine that exists: NATS, Redis, or what
 // else implements Engine.
 //
 // A Member is one hub's part in it. What is dispatched at its hub it gives to the engine, in order, on a

@@ -206,9 +206,10 @@ func (h *handler) Receive(source, subject string, data []byte) {
 // Up implements Handler.
 func (h *handler) Up() {
 	m := (*Member)(h)
-	m.since.Store(time.Now().UnixNano())
+	now := time.Now() // before anybody sees it: a spoke that comes then is not told of a gap
+	m.since.Store(now.UnixNano())
 	m.up.Store(true)
-	m.in.put(inMessage{kind: inUp, at: time.Now()})
+	m.in.put(inMessage{kind: inUp, at: now})
 	m.firstUp.Do(func() { close(m.upc) })
 	m.config.Logger.Info("engine is there", slog.String("engine", m.config.Engine.Kind()), slog.String("server", m.config.Engine.Server()))
 }

@@ -128,6 +128,7 @@ func (e *redisEngine) Start(h Handler) error {
 // run keeps a connection, until Close.
 func (e *redisEngine) run() {
 	wasUp := true // so that the first failure is told
+	last := ""
 	for attempt := 1; ; attempt++ {
 		began := time.Now()
 		l, err := e.connect()
@@ -150,7 +151,10 @@ func (e *redisEngine) run() {
 		if wasUp {
 			wasUp = false
 			e.handler.Down(err)
+		} else if last != err.Error() { // of several servers each may have its own reason
+			e.config.Logger.Warn("no connection to redis", slog.Any("error", err))
 		}
+		last = err.Error()
 		select {
 		case <-time.After(Backoff(attempt)):
 		case <-e.ctx.Done():

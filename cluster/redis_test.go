@@ -30,19 +30,19 @@ var quiet = slog.New(slog.DiscardHandler)
 
 // redisServer is a redis-server of the test's own.
 type redisServer struct {
-	t       *testing.T
+	t       testing.TB
 	address string
 	dir     string
 	args    []string
 	cmd     *exec.Cmd
 }
 
-func startRedis(t *testing.T, args ...string) *redisServer {
+func startRedis(t testing.TB, args ...string) *redisServer {
 	t.Helper()
 	return startRedisFrom(t, append([]string{"--save", "", "--appendonly", "no"}, args...))
 }
 
-func startRedisFrom(t *testing.T, args []string) *redisServer {
+func startRedisFrom(t testing.TB, args []string) *redisServer {
 	t.Helper()
 	if _, err := exec.LookPath("redis-server"); err != nil {
 		t.Skip("there is no redis-server on this machine: what needs one is left out")
@@ -103,7 +103,7 @@ func (s *redisServer) cutOff() int {
 // faultAfter is how many bytes pass before a fault.
 const faultAfter = 100_003
 
-func (s *redisServer) engine(t *testing.T, change ...func(*cluster.RedisConfig)) cluster.Engine {
+func (s *redisServer) engine(t testing.TB, change ...func(*cluster.RedisConfig)) cluster.Engine {
 	t.Helper()
 	c := cluster.RedisConfig{
 		Servers: []string{"redis://" + s.address}, Name: "hub", Logger: quiet,
@@ -138,7 +138,7 @@ func throughFaults(s *redisServer, script faulty.Script, change ...func(*cluster
 
 // patient makes an engine wait, so that it is not the first to give up.
 func patient(c *cluster.RedisConfig) {
-	c.PingInterval, c.WriteTimeout = 10*time.Second, 20*time.Second
+	c.PingInterval, c.WriteTimeout = 10*time.Second, 8*time.Second
 }
 
 func TestRedisIsAnEngine(t *testing.T) {
@@ -166,7 +166,7 @@ func TestRedisIsAnEngine(t *testing.T) {
 				"a connection is reset":              {Engine: throughFaults(s, faulty.Script{Up: []faulty.Step{{After: faultAfter, Fault: faulty.Reset}}})},
 				"a connection is half closed":        {Engine: throughFaults(s, faulty.Script{Down: []faulty.Step{{After: faultAfter, Fault: faulty.HalfClose}}})},
 				"the server cuts off who does not read": {
-					Engine: throughFaults(s, faulty.Script{Down: []faulty.Step{{After: faultAfter, Fault: faulty.Pause, Pause: 5 * time.Second}}}, patient),
+					Engine: throughFaults(s, faulty.Script{Down: []faulty.Step{{After: faultAfter, Fault: faulty.Pause, Pause: time.Hour}}}, patient),
 					Do: func(t *testing.T) {
 						require.Equal(t, "+OK", s.do(`CONFIG SET client-output-buffer-limit "pubsub 65536 0 0"`))
 						garbage := "PUBLISH hub:e:garbage " + strings.Repeat("x", 4<<10)
@@ -268,7 +268,7 @@ func TestAReplicaIsNoEngine(t *testing.T) {
 	replica := startRedis(t, "--replicaof", "127.0.0.1", port)
 	h := startStates(t, replica.engine(t))
 	eventually(t, "it says why not", func() bool { return strings.Contains(h.why(), "replica") })
-	several := startStates(t, primary.engine(t, func(c *cluster.RedisConfig) { c.Servers = append(c.Servers, "redis://127.0.0.1:1") }))
+	several := startStates(t, primary.engine(t, func(c *cluster.RedisConfig) { c.Servers = append(c.Servers, c.Servers...) }))
 	eventually(t, "two servers are no cluster", func() bool { return strings.Contains(several.why(), "Redis Cluster") })
 }
 

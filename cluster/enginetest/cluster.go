@@ -49,7 +49,7 @@ func onceWhileSubscriptionsChange(t *testing.T, b Bed) {
 					}
 				})
 			}
-			const events = 1500
+			const events = 800
 			for k, n := range nodes {
 				publishing.Go(func() {
 					for i := range events {

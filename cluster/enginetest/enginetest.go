@@ -53,11 +53,15 @@ func Run(t *testing.T, newBed func(t *testing.T) Bed) {
 		{"what nobody on a hub wants does not come there", notWanted},
 		{"what is lost with the server is announced", lostWithTheServer},
 	} {
-		t.Run(c.name, func(t *testing.T) { c.test(t, newBed(t)) })
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			c.test(t, newBed(t))
+		})
 	}
 	t.Run("faults", func(t *testing.T) {
 		for name := range newBed(t).Faults {
 			t.Run(name, func(t *testing.T) {
+				t.Parallel()
 				b := newBed(t)
 				f := b.Faults[name]
 				if f.Engine != nil {

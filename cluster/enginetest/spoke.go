@@ -117,7 +117,7 @@ func checkStream(t *testing.T, s *spoke, publishers int, whole bool) []int {
 	return counts
 }
 
-// settleSpokes dispatches at each hub until every spoke has had something from each.
+// settleSpokes dispatches at each hub until every spoke has had something from each, and forgets what they got.
 func settleSpokes(t *testing.T, nodes []*node, spokes ...*spoke) {
 	t.Helper()
 	meet(t, nodes...)
@@ -128,6 +128,11 @@ func settleSpokes(t *testing.T, nodes []*node, spokes ...*spoke) {
 				return s.count(fmt.Sprintf(`"settle %d"`, k)) > 0
 			})
 		}
+	}
+	for _, s := range spokes {
+		s.mu.Lock()
+		s.got = nil
+		s.mu.Unlock()
 	}
 }
 

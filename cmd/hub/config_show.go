@@ -78,6 +78,14 @@ func runShowConfig(args []string, out, log io.Writer) error {
 // passwords are those in addresses, which net/url shows as xxxxx as well.
 var passwords = regexp.MustCompile(`://([^/?#@:,]*):[^/?#,]*@`)
 
+// sentinelPasswords are those of --engine for sentinels.
+var sentinelPasswords = regexp.MustCompile(`sentinel-password=[^&,#]*`)
+
+func hidePasswords(value string) string {
+	value = passwords.ReplaceAllString(value, "://$1:xxxxx@")
+	return sentinelPasswords.ReplaceAllString(value, "sentinel-password=xxxxx")
+}
+
 // settings returns all flags by name, but those of the subcommand itself.
 func (f *flags) settings(own func(name string) bool) []setting {
 	var settings []setting
@@ -86,7 +94,7 @@ func (f *flags) settings(own func(name string) bool) []setting {
 			return
 		}
 		s := setting{
-			Flag: "--" + fl.Name, Environment: envName(fl.Name), Value: passwords.ReplaceAllString(fl.Value.String(), "://$1:xxxxx@"),
+			Flag: "--" + fl.Name, Environment: envName(fl.Name), Value: hidePasswords(fl.Value.String()),
 			From: fromDefault, Secret: f.secret[fl.Name], Set: true,
 		}
 		if from, ok := f.given[fl.Name]; ok {
