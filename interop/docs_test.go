@@ -47,7 +47,7 @@ func shell(t *testing.T, admin, script string) string {
 func TestGettingStarted(t *testing.T) {
 	const page = "../docs/getting-started.md"
 	flags := regexp.MustCompile(`make run ARGS="(.*)"`).FindStringSubmatch(snippets(t, page, "sh", "", "")[0])
-	h := startHub(t, strings.Fields(strings.ReplaceAll(flags[1], "'", ""))...)
+	h := startHub(t, strings.Fields(strings.NewReplacer("'", "", "127.0.0.1:8080", "127.0.0.1:0").Replace(flags[1]))...)
 	commands := snippets(t, page, "sh", h.spokes, h.admin)
 	require.Len(t, commands, 3)
 	pages := snippets(t, page, "html", h.spokes, h.admin)
