@@ -68,6 +68,8 @@ type natsEngine struct {
 	subs map[string]*nats.Subscription
 	// +checklocks:mu
 	dropped map[*nats.Subscription]int // as far as Handler.Lost has been told
+	// +checklocks:mu
+	reason string // why the last attempt to connect has failed
 }
 
 // NATS returns an engine that is not connected yet. The error is about the configuration, and names no secret.
@@ -105,7 +107,7 @@ func NATS(c NATSConfig) (Engine, error) {
 		nats.FlusherTimeout(c.WriteTimeout), nats.Timeout(c.DialTimeout),
 		nats.ConnectHandler(e.up), nats.ReconnectHandler(e.up),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) { e.lostConnection(err) }),
-		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { e.lostConnection(err) }),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) { e.notConnected(err) }),
 		nats.ErrorHandler(e.failed), nats.SkipSubjectValidation(),
 	}
 	if c.Dialer != nil {
@@ -167,7 +169,10 @@ func (e *natsEngine) Start(h Handler) error {
 
 // up says that there is a connection. Package nats has asked again for everything by then.
 func (e *natsEngine) up(conn *nats.Conn) {
-	e.server.Store(conn.ConnectedUrlRedacted())
+	e.server.Store(withoutUser(conn.ConnectedUrl()))
+	e.mu.Lock()
+	e.reason = ""
+	e.mu.Unlock()
 	if e.down.CompareAndSwap(true, false) {
 		e.handler.Up()
 	}
@@ -182,6 +187,32 @@ func (e *natsEngine) lostConnection(cause error) {
 		e.server.Store("")
 		e.handler.Down(cause)
 	}
+}
+
+// notConnected takes why an attempt to connect has failed, and says so unless it has just said the same: a hub that
+// is refused from the start has nothing else to tell it.
+func (e *natsEngine) notConnected(cause error) {
+	e.lostConnection(cause)
+	if cause == nil {
+		return
+	}
+	e.mu.Lock()
+	same := e.reason == cause.Error()
+	e.reason = cause.Error()
+	e.mu.Unlock()
+	if !same {
+		e.config.Logger.Warn("nats: not connected, and trying again", slog.String("error", cause.Error()))
+	}
+}
+
+// withoutUser returns a server's address without who the hub is there: a name alone is a token.
+func withoutUser(address string) string {
+	u, err := url.Parse(address)
+	if err != nil {
+		return ""
+	}
+	u.User = nil
+	return u.String()
 }
 
 // failed takes what package nats finds out beside: above all that it had to drop messages.
@@ -236,7 +267,7 @@ func (e *natsEngine) Subscribe(subjects ...Subject) {
 // Unsubscribe implements Engine. Package nats throws away what comes for a subscription that is given up: so the
 // server is first made to answer, for then it has sent all that it had for it alone.
 func (e *natsEngine) Unsubscribe(subjects ...Subject) {
-	_ = e.conn.FlushTimeout(e.config.WriteTimeout) // without a connection nothing is on its way
+	e.flush() // without a connection nothing is on its way
 	for _, s := range subjects {
 		e.mu.Lock()
 		sub := e.subs[s.Name]
@@ -258,6 +289,14 @@ func (e *natsEngine) Flush() {}
 // Server implements Engine.
 func (e *natsEngine) Server() string { return e.server.Load().(string) }
 
+// flush waits until the server has taken what it was given, if it is there: package nats would wait for it to come
+// back.
+func (e *natsEngine) flush() {
+	if e.conn.IsConnected() {
+		_ = e.conn.FlushTimeout(e.config.WriteTimeout)
+	}
+}
+
 // receive gives the handler what arrives, until Close.
 func (e *natsEngine) receive() {
 	defer close(e.donec)
@@ -268,8 +307,8 @@ func (e *natsEngine) receive() {
 
 // Close implements Engine.
 func (e *natsEngine) Close() {
-	_ = e.conn.FlushTimeout(e.config.WriteTimeout) // what was published last; without a connection it is lost
-	e.down.Store(true)                             // not to be called an outage
+	e.flush()          // what was published last; without a connection it is lost
+	e.down.Store(true) // not to be called an outage
 	e.conn.Close()
 	close(e.inboxc)
 	<-e.donec

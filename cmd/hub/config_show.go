@@ -75,15 +75,18 @@ func runShowConfig(args []string, out, log io.Writer) error {
 	return w.Flush()
 }
 
-// passwords are those in addresses, which net/url shows as xxxxx as well.
-var passwords = regexp.MustCompile(`://([^/?#@:,]*):[^/?#,]*@`)
+// Secrets in addresses, shown as net/url shows passwords: passwords, names without one, which are tokens, and passwords
+// among the parameters.
+var (
+	passwords  = regexp.MustCompile(`://([^/?#@:,]*):[^/?#,]*@`)
+	tokens     = regexp.MustCompile(`://[^/?#@:,]+@`)
+	parameters = regexp.MustCompile(`([?&][^=&#,]*password=)[^&#,]*`)
+)
 
-// sentinelPasswords are those of --engine for sentinels.
-var sentinelPasswords = regexp.MustCompile(`sentinel-password=[^&,#]*`)
-
-func hidePasswords(value string) string {
+func withoutSecrets(value string) string {
 	value = passwords.ReplaceAllString(value, "://$1:xxxxx@")
-	return sentinelPasswords.ReplaceAllString(value, "sentinel-password=xxxxx")
+	value = tokens.ReplaceAllString(value, "://xxxxx@")
+	return parameters.ReplaceAllString(value, "${1}xxxxx")
 }
 
 // settings returns all flags by name, but those of the subcommand itself.
@@ -94,7 +97,7 @@ func (f *flags) settings(own func(name string) bool) []setting {
 			return
 		}
 		s := setting{
-			Flag: "--" + fl.Name, Environment: envName(fl.Name), Value: hidePasswords(fl.Value.String()),
+			Flag: "--" + fl.Name, Environment: envName(fl.Name), Value: withoutSecrets(fl.Value.String()),
 			From: fromDefault, Secret: f.secret[fl.Name], Set: true,
 		}
 		if from, ok := f.given[fl.Name]; ok {
