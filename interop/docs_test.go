@@ -34,7 +34,7 @@ func snippets(t *testing.T, page, language, spokes, admin string) (blocks []stri
 // shell runs a snippet as a newcomer does, at the top of the project.
 func shell(t *testing.T, admin, script string) string {
 	t.Helper()
-	cmd := exec.Command("bash", "-euc", strings.ReplaceAll(script, "bin/hub publish ", "bin/hub publish --url "+admin+" "))
+	cmd := exec.Command("bash", "-euc", strings.ReplaceAll(script, "bin/hub publish ", "bin/hub publish --admin "+admin+" "))
 	cmd.Dir = ".."
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
@@ -160,7 +160,7 @@ func TestReadme(t *testing.T) {
 				"bin/hub tail", "bin/hub tail --url ws://"+address+"/ws").Replace(block)
 			follow(t, strings.ReplaceAll(block, "bin/hub tail", "trap 'kill %1' EXIT; bin/hub tail"))("connected")
 		case strings.HasPrefix(first, "bin/hub doctor"):
-			out := shell(t, h.admin, strings.NewReplacer("50000  ", "100  ", "healthcheck", "healthcheck --admin "+strings.TrimPrefix(h.admin, "http://")).Replace(block))
+			out := shell(t, h.admin, strings.NewReplacer("50000  ", "100  ", "healthcheck", "healthcheck --admin "+h.admin).Replace(block))
 			require.Contains(t, out, "descriptors")
 			require.Contains(t, out, "spoke-buffer")
 		case strings.HasPrefix(first, "bin/hub bench"):

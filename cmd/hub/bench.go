@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"strconv"
 	"strings"
@@ -36,20 +35,14 @@ const defaultRate = 100
 func benchFlags(c *loadgen.Config, whom *trust, asJSON *bool) *flags {
 	const unset = -1
 	*c = loadgen.Config{
-		URL: "ws://127.0.0.1:8080/ws", Admin: "http://127.0.0.1:8081",
+		URL: "ws://127.0.0.1:8080/ws", Admin: defaultAdmin,
 		Spokes: 1000, EventsPerSec: unset, PayloadBytes: 256, Duration: 10 * time.Second,
 	}
 	f := newFlags("bench", benchSynopsis)
 	add(f, &c.URL, "url", "WebSocket address of the hub", parseWebSocketURL, showText)
 	add(f, &c.Token, "token", "bearer token, sent with the handshakes", parseText, showText)
 	addTrust(f, whom)
-	add(f, &c.Admin, "admin", "admin address of the hub, for publishing; off to publish as a spoke", parseBenchAdmin, func(s string) string {
-		if s == "" {
-			return "off"
-		}
-		return s
-	})
-	add(f, &c.AdminToken, "admin-token", "the hub's --admin-token", parseText, showText)
+	addOperator(f, &c.Admin, &c.AdminToken, "admin address of the hub, for publishing; off to publish as a spoke")
 	add(f, &c.Spokes, "spokes", "connections", number(1, 1<<20), strconv.Itoa)
 	add(f, &c.StalledShare, "stalled", "share of the spokes that stop reading once connected", parseShare, showShare)
 	add(f, &c.ConnectPerSec, "connect-rate", "connections a second; 0 for as fast as the hub takes them", number(0, 1<<20), strconv.Itoa)
@@ -120,22 +113,6 @@ func runBench(ctx context.Context, c loadgen.Config, asJSON bool, out io.Writer,
 		return errors.New(strings.Join(report.Problems, "; "))
 	}
 	return nil
-}
-
-// parseBenchAdmin takes an address as hub serve has it, too: HUB_ADMIN is the same variable.
-func parseBenchAdmin(s string) (string, error) {
-	if s == "off" {
-		return "", nil
-	}
-	if _, err := parseAddress(s); err == nil {
-		host, port, _ := net.SplitHostPort(s)
-		if host == "" || host == "0.0.0.0" || host == "::" {
-			host = "127.0.0.1"
-		}
-		return "http://" + net.JoinHostPort(host, port), nil
-	}
-	address, err := parseHTTPURL(s)
-	return strings.TrimSuffix(address, "/"), err
 }
 
 func isTerminal(f *os.File) bool {

@@ -114,7 +114,7 @@ func TestBenchMistakesNameWhatIsAllowed(t *testing.T) {
 		{"--duration=10", "durations look like"},
 		{"--rate=0", "is not a number from 1"},
 		{"--url=localhost", "is not a WebSocket address"},
-		{"--admin=localhost", "is not an HTTP address"},
+		{"--admin=localhost", "is not the address of a hub's admin side"},
 		{"--topics=2000", "2000 topics for 1000 spokes that read"},
 		{"extra", `"extra": not expected here`},
 	} {

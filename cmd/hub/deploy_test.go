@@ -31,7 +31,7 @@ func served(t *testing.T) map[string]*dto.MetricFamily {
 	spokes, admin, _ := startHub(t)
 	address := strings.TrimSuffix(strings.TrimPrefix(spokes, "ws://"), "/ws")
 	require.NoError(t, handshake(address))
-	require.NoError(t, publish(t.Context(), []string{"--url", admin, "--quiet", "tick:1"}))
+	require.NoError(t, publish(t.Context(), []string{"--admin", admin, "--quiet", "tick:1"}))
 	connected(t, admin, 0) // its end is counted
 	families := scrape(t, admin)
 	_, certFile, keyFile := newCertificate(t, t.TempDir(), "hub")

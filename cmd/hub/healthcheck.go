@@ -6,7 +6,6 @@ import (
 	"crypto/tls"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"time"
 )
@@ -26,11 +25,10 @@ type patient struct {
 func healthcheck(ctx context.Context, args []string) error {
 	var c config
 	serveFlags(&c) // the defaults
-	p := patient{admin: c.admin, listen: c.listen, timeout: 2 * time.Second}
+	p := patient{admin: defaultAdmin, listen: c.listen, timeout: 2 * time.Second}
 	certificate := ""
 	f := newFlags("healthcheck", healthSynopsis)
-	add(f, &p.admin, "admin", "admin address that hub serve has", parseAdminAddress, showText)
-	addSecret(f, &p.token, "admin-token", "the hub's --admin-token", parseText)
+	addOperator(f, &p.admin, &p.token, "admin address that hub serve has, host:port or http://host:port; off to ask at --listen")
 	add(f, &p.listen, "listen", "address for spokes that hub serve has, asked if --admin is off", parseAddress, showText)
 	add(f, &certificate, "tls-cert", "what hub serve has: the address for spokes then speaks TLS", parseText, showText)
 	addSwitch(f, &p.live, "live", "ask whether it is alive (/livez), not whether it is ready for new spokes (/readyz)")
@@ -44,35 +42,33 @@ func healthcheck(ctx context.Context, args []string) error {
 
 // ask returns nil if the hub says that it is well.
 func (p *patient) ask(ctx context.Context) error {
-	scheme, address, path := "http", p.admin, "/readyz"
+	address, flag, path := p.admin, "--admin", "/readyz"
 	if p.live {
 		path = "/livez"
 	}
-	if address == "off" {
+	if address == "" {
 		if p.live {
 			return &usageError{fmt.Errorf("--live: only the admin side knows, and it is off")}
 		}
-		address = p.listen
+		address, flag = "http://"+nearby(p.listen), "--listen"
 		if p.tls {
-			scheme = "https"
+			address = "https://" + nearby(p.listen)
 		}
 	}
 	ctx, cancel := context.WithTimeout(ctx, p.timeout)
 	defer cancel()
-	url := scheme + "://" + nearby(address) + path
+	url := address + path
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
-	if p.token != "" {
-		req.Header.Set("Authorization", "Bearer "+p.token)
-	}
+	authorize(req, p.token)
 	// No proxy, and no connection left behind. The certificate has other names than that of the loopback
 	// address, and whether it is good is the peers' to say.
 	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	resp, err := client.Do(req)
 	if err != nil {
-		return err
+		return explainDial(err, address, flag)
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
@@ -83,22 +79,4 @@ func (p *patient) ask(ctx context.Context) error {
 		return fmt.Errorf("%s says %s: %s", url, resp.Status, bytes.TrimSpace(answer))
 	}
 	return nil
-}
-
-// nearby returns the address at which this machine reaches a listener: one for all addresses of the
-// machine is asked at the loopback address.
-func nearby(address string) string {
-	host, port, err := net.SplitHostPort(address)
-	if err != nil {
-		return address
-	}
-	switch ip := net.ParseIP(host); {
-	case host == "":
-		host = "127.0.0.1"
-	case ip != nil && ip.IsUnspecified() && ip.To4() != nil:
-		host = "127.0.0.1"
-	case ip != nil && ip.IsUnspecified():
-		host = "::1"
-	}
-	return net.JoinHostPort(host, port)
 }

@@ -20,7 +20,7 @@ func TestHealthcheckAsksTheHubThatTheEnvironmentNames(t *testing.T) {
 	}
 	require.NoError(t, stop())
 	for _, args := range [][]string{{}, {"--live"}, {"--admin=off"}} {
-		require.ErrorContains(t, healthcheck(t.Context(), args), "connection refused", "%q", args)
+		require.ErrorContains(t, healthcheck(t.Context(), args), "nothing listens at http://127.0.0.1:", "%q", args)
 	}
 	var mistake *usageError
 	require.ErrorAs(t, healthcheck(t.Context(), []string{"--admin=off", "--live"}), &mistake)
@@ -54,6 +54,28 @@ func TestHealthcheckDoesNotWaitForAHubThatIsStuck(t *testing.T) {
 	defer ln.Close()
 	err = healthcheck(t.Context(), []string{"--admin", ln.Addr().String(), "--timeout=20ms"})
 	require.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
+// One spelling of the address, in each command, from its flag or from the environment that hub serve reads.
+func TestEveryCommandTakesTheAdminAddressAlike(t *testing.T) {
+	_, admin, _ := startHub(t, "--admin-token=secret")
+	t.Setenv("HUB_ADMIN_TOKEN", "secret")
+	t.Setenv("HUB_URL", "ws://127.0.0.1:1/ws") // of spokes: no concern of those who ask the admin side
+	t.Setenv("HUB_TOKEN", "of-a-spoke")
+	for _, address := range []string{admin, admin + "/", strings.TrimPrefix(admin, "http://")} {
+		require.NoError(t, healthcheck(t.Context(), []string{"--admin", address}), address)
+		require.NoError(t, publish(t.Context(), []string{"--admin", address, "--quiet", "tick:1"}), address)
+		c, _, err := benchConfig(t, "--admin", address)
+		require.NoError(t, err)
+		require.Equal(t, admin, c.Admin)
+		t.Setenv("HUB_ADMIN", address)
+		require.NoError(t, healthcheck(t.Context(), nil), address)
+		require.NoError(t, publish(t.Context(), []string{"--quiet", "tick:1"}), address)
+	}
+	for _, address := range []string{"", "localhost", "ws://127.0.0.1:8081", "http://", "http://user@host", "http://host/?a=b", "127.0.0.1:none"} {
+		_, err := parseOperator(address)
+		require.ErrorContains(t, err, "is not the address of a hub's admin side", address)
+	}
 }
 
 func TestAListenerForAllAddressesIsAskedAtLoopback(t *testing.T) {

@@ -62,7 +62,7 @@ func TestALogThatNobodyReadsStopsNothing(t *testing.T) {
 	}, time.Minute, 20*time.Millisecond)
 	defer func() { _ = c.Close(codec.CloseNormal, "") }()
 	for dropped := 0.0; dropped < 100; { // each request is a line
-		require.NoError(t, publish(t.Context(), []string{"--url", "http://" + admin, "--quiet", "tick:1"}))
+		require.NoError(t, publish(t.Context(), []string{"--admin", "http://" + admin, "--quiet", "tick:1"}))
 		select {
 		case topic := <-got:
 			require.Equal(t, "tick:1", topic)

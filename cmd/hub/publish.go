@@ -11,7 +11,6 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"syscall"
 
 	"github.com/bytedance/sonic"
 
@@ -31,13 +30,12 @@ const (
 )
 
 func publish(ctx context.Context, args []string) error {
-	p := publisher{ctx: ctx, address: "http://127.0.0.1:8081"}
+	p := publisher{ctx: ctx, address: defaultAdmin}
 	file := "-"
 	quiet := false
 	var whom trust
 	f := newFlags("publish", publishSynopsis)
-	add(f, &p.address, "url", "admin address of the hub", parseHTTPURL, showText)
-	add(f, &p.token, "token", "the hub's --admin-token", parseText, showText)
+	addOperator(f, &p.address, &p.token, "admin address of the hub, host:port or http://host:port")
 	add(f, &p.spoke, "spoke", "id of the one spoke that is meant; all that want it if empty", parseText, showText)
 	addTrust(f, &whom)
 	add(f, &file, "file", "file with an envelope a line; - for standard input", parseText, showText)
@@ -45,6 +43,9 @@ func publish(ctx context.Context, args []string) error {
 	rest, err := parseFlags(f, args, 2)
 	if err != nil {
 		return err
+	}
+	if p.address == "" {
+		return &usageError{errors.New("--admin (HUB_ADMIN): it is off, and events are published there")}
 	}
 	p.http = http.Client{Transport: &http.Transport{Proxy: http.ProxyFromEnvironment, TLSClientConfig: whom.config()}}
 	defer p.http.CloseIdleConnections()
@@ -144,15 +145,10 @@ func (p *publisher) post(body []byte, lines int) error {
 		return err
 	}
 	req.Header.Set("Content-Type", "application/x-ndjson")
-	if p.token != "" {
-		req.Header.Set("Authorization", "Bearer "+p.token)
-	}
+	authorize(req, p.token)
 	resp, err := p.http.Do(req)
-	if errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("nothing listens at %s: is the hub running, and is this its --admin address? (%w)", p.address, syscall.ECONNREFUSED)
-	}
 	if err != nil {
-		return err
+		return explainDial(err, p.address, "--admin")
 	}
 	defer resp.Body.Close()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
@@ -172,7 +168,7 @@ func (p *publisher) post(body []byte, lines int) error {
 	case result.Error != nil:
 		return fmt.Errorf("the hub says %s: %s", resp.Status, result.Error.Message)
 	case resp.StatusCode != http.StatusOK || err != nil:
-		return fmt.Errorf("%s says %s: %s (--url wants the hub's --admin address)", p.address, resp.Status, bytes.TrimSpace(answer))
+		return fmt.Errorf("%s says %s: %s (--admin wants the address that hub serve has for it)", p.address, resp.Status, bytes.TrimSpace(answer))
 	}
 	p.accepted += result.Accepted
 	p.matched += result.Matched
@@ -180,12 +176,4 @@ func (p *publisher) post(body []byte, lines int) error {
 		return fmt.Errorf("the hub accepted %d of %d events", result.Accepted, lines)
 	}
 	return nil
-}
-
-func parseHTTPURL(s string) (string, error) {
-	u, err := url.Parse(s)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return "", fmt.Errorf("%q is not an HTTP address, which looks like http://127.0.0.1:8081", s)
-	}
-	return s, nil
 }

@@ -109,7 +109,7 @@ func TestClientsOfAKilledHubComeBackSpreadOut(t *testing.T) {
 	go func() { // ends with ctx
 		defer close(published)
 		for ctx.Err() == nil {
-			_ = publish(ctx, []string{"--url", "http://" + admin, "--quiet", "tick:1", `{"price":7}`})
+			_ = publish(ctx, []string{"--admin", "http://" + admin, "--quiet", "tick:1", `{"price":7}`})
 		}
 	}()
 	defer func() { cancel(); <-published }()

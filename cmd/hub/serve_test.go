@@ -108,12 +108,12 @@ func TestPublishReachesTail(t *testing.T) {
 	go func() { tailed <- runTail(t.Context(), spokes+"?topic=tick:*", "", nil, 4, false, out) }()
 	connected(t, admin, 1)
 
-	require.NoError(t, publish(t.Context(), []string{"--url", admin, "--quiet", "tick:1", `{"price":7.0}`}))
-	require.NoError(t, publish(t.Context(), []string{"--url", admin, "--quiet", "tock:1"}))
-	require.NoError(t, publish(t.Context(), []string{"--url", admin, "--quiet", "tick"}))
+	require.NoError(t, publish(t.Context(), []string{"--admin", admin, "--quiet", "tick:1", `{"price":7.0}`}))
+	require.NoError(t, publish(t.Context(), []string{"--admin", admin, "--quiet", "tock:1"}))
+	require.NoError(t, publish(t.Context(), []string{"--admin", admin, "--quiet", "tick"}))
 	file := filepath.Join(t.TempDir(), "events")
 	require.NoError(t, os.WriteFile(file, []byte("{\"type\":\"tick\",\"id\":\"2\"}\n\n{\"type\":\"tick\",\"payload\":[1, 2]}"), 0o600))
-	require.NoError(t, publish(t.Context(), []string{"--url", admin, "--quiet", "--file", file}))
+	require.NoError(t, publish(t.Context(), []string{"--admin", admin, "--quiet", "--file", file}))
 
 	require.NoError(t, <-tailed)
 	require.Equal(t, `{"type":"tick","id":"1","payload":{"price":7.0}}
@@ -133,13 +133,15 @@ func TestPublishSaysWhatIsWrong(t *testing.T) {
 	}{
 		{[]string{"tick:1", "seven"}, "a text needs its double quotes"},
 		{[]string{"tick:1", "7", "8"}, `"8": not expected here`},
-		{[]string{"--token", "secret", "--file", file}, "line 2: codec: bad envelope: at byte 8: type must be a string, not a number"},
-		{[]string{"--token", "wrong", "tick:1"}, "the hub says 401"},
-		{[]string{"--token", "secret", "--spoke", "0123456789abcdef", "tick:1"}, "the hub says 404"},
+		{[]string{"--admin-token", "secret", "--file", file}, "line 2: codec: bad envelope: at byte 8: type must be a string, not a number"},
+		{[]string{"--admin-token", "wrong", "tick:1"}, "the hub says 401"},
+		{[]string{"--admin-token", "secret", "--spoke", "0123456789abcdef", "tick:1"}, "the hub says 404"},
 		{[]string{"--file", "/nowhere/at/all"}, "no such file"},
-		{[]string{"--url", "localhost"}, "is not an HTTP address"},
+		{[]string{"--admin", "localhost"}, "is not the address of a hub's admin side"},
+		{[]string{"--admin", "off", "tick:1"}, "it is off"},
+		{[]string{"--admin", "127.0.0.1:1", "tick:1"}, "nothing listens at http://127.0.0.1:1: is the hub running, and is this its --admin address?"},
 	} {
-		err := publish(t.Context(), append([]string{"--url", admin, "--quiet"}, c.args...))
+		err := publish(t.Context(), append([]string{"--admin", admin, "--quiet"}, c.args...))
 		require.ErrorContains(t, err, c.want)
 	}
 }
@@ -202,7 +204,7 @@ func TestDrainUnderLoadLosesNothingThatWasAccepted(t *testing.T) {
 	connected(t, admin, n)
 	accepted := 0
 	for range 20 {
-		require.NoError(t, publish(t.Context(), []string{"--url", admin, "--quiet", "tick", `"` + strings.Repeat("x", 1000) + `"`}))
+		require.NoError(t, publish(t.Context(), []string{"--admin", admin, "--quiet", "tick", `"` + strings.Repeat("x", 1000) + `"`}))
 		accepted++
 	}
 	require.NoError(t, stop())

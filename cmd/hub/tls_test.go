@@ -133,7 +133,7 @@ func TestTLSClientsWantToKnowTheHub(t *testing.T) {
 		tailed := make(chan error, 1)
 		go func() { tailed <- runTail(t.Context(), spokes, "", whom.config(), 1, false, &got) }()
 		require.Eventually(t, func() bool { return strings.Contains(metrics(t, admin), "hub_spokes 1") }, 20*time.Second, 20*time.Millisecond)
-		require.NoError(t, publish(t.Context(), []string{"--url", admin, "--quiet", "tick:42", "7"}))
+		require.NoError(t, publish(t.Context(), []string{"--admin", admin, "--quiet", "tick:42", "7"}))
 		require.NoError(t, <-tailed)
 		require.Contains(t, got.String(), `"id":"42"`)
 		require.NoError(t, bench(t.Context(), []string{"--url", spokes, "--admin", admin, trusting, "--spokes=20", "--rate=100", "--duration=200ms", "--json"}))
