@@ -228,7 +228,7 @@ func (c *cluster) during(t *testing.T, at []int, what func(), mayMiss func(s *st
 }
 
 // comesAndGoes has a hub take its leave, and another one come in its place, while the others publish: their clients
-// miss nothing, and are told of nothing.
+// miss nothing.
 func (c *cluster) comesAndGoes(t *testing.T, i int) {
 	t.Helper()
 	others := slices.Delete(slices.Clone(allHubs), i, i+1)
@@ -240,11 +240,6 @@ func (c *cluster) comesAndGoes(t *testing.T, i int) {
 		c.start(t, i)
 		c.reach(t)
 	}, func(*stream, int) bool { return false })
-	for _, s := range c.streams {
-		if s.at != i {
-			require.Zero(t, s.count(""), "%s: gaps", s.name)
-		}
-	}
 }
 
 // publisherWasKilled reports whether a stream may miss events of a hub because that hub has been killed meanwhile.
@@ -334,6 +329,9 @@ func TestHubsActAsOneOverNATSWhileItAndTheyAreKilled(t *testing.T) {
 	c := startCluster(t, func(int) []string { return []string{"--engine", nats.url()} })
 	c.everything(t, 300)
 	c.comesAndGoes(t, 2)
+	for _, s := range c.streams { // over embedded servers one may be announced though nothing is missing
+		require.True(t, s.at == 2 || s.count("") == 0, "%s: gaps", s.name)
+	}
 	c.during(t, allHubs, func() {
 		c.kill(t, 0)
 		c.start(t, 0)
