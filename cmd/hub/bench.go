@@ -99,7 +99,7 @@ func runBench(ctx context.Context, c loadgen.Config, asJSON bool, out io.Writer,
 	report, err := loadgen.Run(ctx, c, line.show)
 	line.end()
 	if err != nil {
-		return err
+		return explainTrust(err)
 	}
 	if asJSON {
 		err = writeBenchJSON(out, report)

@@ -148,14 +148,47 @@ func (f *flags) parse(args []string) (rest []string, err error) {
 // explain rewrites the messages of package flag.
 func (f *flags) explain(err error) string {
 	if name, ok := strings.CutPrefix(err.Error(), "flag provided but not defined: -"); ok {
-		var names []string
-		f.set.VisitAll(func(fl *flag.Flag) { names = append(names, "--"+fl.Name) })
-		return fmt.Sprintf("--%s: there is no such flag; there are %s", strings.TrimPrefix(name, "-"), strings.Join(names, ", "))
+		return "--" + strings.TrimPrefix(name, "-") + ": there is no such flag" + f.nearest(strings.TrimPrefix(name, "-"))
 	}
 	if name, ok := strings.CutPrefix(err.Error(), "flag needs an argument: -"); ok {
 		return fmt.Sprintf("--%s: needs a value", name)
 	}
 	return err.Error()
+}
+
+// nearest asks whether the flag was meant that is spelt most like name, if one is.
+func (f *flags) nearest(name string) string {
+	best, least := "", 1+len(name)/3 // more than a third of it changed is another word
+	f.set.VisitAll(func(fl *flag.Flag) {
+		if d := distance(name, fl.Name); d <= least && (best == "" || d < least) {
+			best, least = fl.Name, d
+		}
+	})
+	if best == "" {
+		return ""
+	}
+	return "; did you mean --" + best + "?"
+}
+
+// distance returns how many letters have to be put in, taken out or changed to make a of b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0]++
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, diagonal+1)
+		}
+	}
+	return row[len(b)]
 }
 
 // result returns all mistakes as one error.

@@ -131,7 +131,7 @@ func TestAllMistakesAreReportedAtOnce(t *testing.T) {
 	for _, part := range []string{
 		"7 mistakes",
 		`HUB_PING: "soon" is not a duration from 10ms to 24h0m0s`,
-		"--spoke-bufer: there is no such flag; there are --admin, ",
+		"--spoke-bufer: there is no such flag; did you mean --spoke-buffer?\n",
 		`--slow: "maybe" is not a policy, it is one of disconnect, drop-oldest, drop-newest, conflate`,
 		`--shards: "0" is not a number from 1 to 256`,
 		"---x",
@@ -139,6 +139,26 @@ func TestAllMistakesAreReportedAtOnce(t *testing.T) {
 		"--max-message: needs a value",
 	} {
 		require.ErrorContains(t, err, part)
+	}
+}
+
+func TestAnUnknownFlagIsAnsweredWithTheOneThatWasMeant(t *testing.T) {
+	for flag, want := range map[string]string{
+		"--spoke-bufer=1": "did you mean --spoke-buffer?", "--origin=x": "did you mean --origins?", "--tls-crt=x": "did you mean --tls-cert?",
+		"--shard=2": "did you mean --shards?", "--frobnicate": "", "--z": "",
+	} {
+		_, err := parseServe(t, flag)
+		name, _, _ := strings.Cut(flag, "=")
+		if want != "" {
+			want = "; " + want
+		}
+		require.EqualError(t, err, name+": there is no such flag"+want)
+	}
+	for _, c := range []struct {
+		a, b string
+		want int
+	}{{"", "", 0}, {"", "abc", 3}, {"abc", "", 3}, {"kitten", "sitting", 3}, {"relay", "relay", 0}, {"lay", "relay", 2}} {
+		require.Equal(t, c.want, distance(c.a, c.b), "%q %q", c.a, c.b)
 	}
 }
 

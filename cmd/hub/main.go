@@ -23,7 +23,7 @@ const synopsis = `hub: a WebSocket broadcast hub.
   hub config       show the flags that hub serve would run with, and where each comes from
   hub doctor       look whether this machine can carry the hub that the flags describe
   hub healthcheck  ask a hub on this machine how it is, for containers
-  hub version      show the version
+  hub version      show the version, as hub --version does
 
 hub SUBCOMMAND --help shows the flags.
 `
@@ -45,6 +45,8 @@ func run(args []string) int {
 		name, args = args[0], args[1:]
 	} else if len(args) > 0 && (args[0] == "--help" || args[0] == "-h" || args[0] == "-help") {
 		name = "help"
+	} else if len(args) > 0 && (args[0] == "--version" || args[0] == "-version") {
+		name, args = "version", args[1:]
 	}
 	command, ok := map[string]func(context.Context, []string) error{
 		"serve": serve, "publish": publish, "tail": tail, "bench": bench, "token": token,

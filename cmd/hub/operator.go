@@ -71,5 +71,5 @@ func explainDial(err error, address, flag string) error {
 	if errors.Is(err, syscall.ECONNREFUSED) {
 		return fmt.Errorf("nothing listens at %s: is the hub running, and is this its %s address? (%w)", address, flag, syscall.ECONNREFUSED)
 	}
-	return err
+	return explainTrust(err)
 }

@@ -72,6 +72,9 @@ type publisher struct {
 // one publishes the event that the arguments describe.
 func (p *publisher) one(args []string) error {
 	typ, id, _ := codec.SplitTopic(args[0])
+	if id == "*" {
+		fmt.Fprintf(os.Stderr, "hub publish: warning: this publishes an event whose id is a literal *; patterns are for those who subscribe, and %s alone is an event without an id\n", typ)
+	}
 	e := codec.Envelope{Type: typ, ID: id}
 	if len(args) > 1 {
 		e.Payload = []byte(args[1])

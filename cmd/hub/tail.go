@@ -58,7 +58,7 @@ func runTail(ctx context.Context, address, token string, secure *tls.Config, cou
 	defer cancel(nil)
 	errDone := errors.New("done")
 	out := bufio.NewWriter(w)
-	seen := 0
+	seen, everConnected := 0, false
 	print := func(e codec.Envelope) {
 		line, err := codec.AppendEnvelope(nil, e)
 		if err != nil {
@@ -92,9 +92,15 @@ func runTail(ctx context.Context, address, token string, secure *tls.Config, cou
 			fmt.Fprintf(os.Stderr, "hub tail: the hub goes away, reconnecting in %v\n", time.Duration(d.ReconnectAfterMs)*time.Millisecond)
 		},
 		OnStatus: func(_ *client.Client, s client.Status) {
-			fmt.Fprintln(os.Stderr, "hub tail:", describe(s))
-			if once && s.State != client.Connected {
-				cancel(s.Err)
+			// Why it ends is what runTail returns. A hub that is not trusted at first will not be by trying again.
+			why := explainTrust(s.Err)
+			everConnected = everConnected || s.State == client.Connected
+			switch {
+			case s.State == client.Closed:
+			case s.State == client.Waiting && (once || why != s.Err && !everConnected):
+				cancel(why)
+			default:
+				fmt.Fprintln(os.Stderr, "hub tail:", describe(s))
 			}
 		},
 	}
@@ -102,6 +108,9 @@ func runTail(ctx context.Context, address, token string, secure *tls.Config, cou
 		opts.Header.Set("Authorization", "Bearer "+token)
 	}
 	c, err := client.Dial(ctx, address, opts)
+	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		return cause
+	}
 	if err != nil {
 		return err
 	}

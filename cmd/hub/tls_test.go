@@ -141,5 +141,9 @@ func TestTLSClientsWantToKnowTheHub(t *testing.T) {
 	require.NoError(t, healthcheck(t.Context(), []string{"--admin=off", "--listen", strings.TrimSuffix(strings.TrimPrefix(spokes, "wss://"), "/ws"), "--tls-cert", certFile}))
 	err := bench(t.Context(), []string{"--url", spokes, "--admin", admin, "--spokes=1", "--duration=100ms"})
 	require.ErrorContains(t, err, "certificate")
+	// tail would try again and again; whoever is not trusted is so for good.
+	require.ErrorContains(t, tail(t.Context(), []string{"--url", spokes}), "--tls-ca FILE names who vouches for it")
+	https := "https://" + strings.TrimSuffix(strings.TrimPrefix(spokes, "wss://"), "/ws")
+	require.ErrorContains(t, publish(t.Context(), []string{"--admin", https, "tick:1"}), "--tls-ca FILE names who vouches for it")
 	require.Zero(t, strings.Count(metrics(t, admin), "hub_spokes 1\n"))
 }

@@ -42,3 +42,11 @@ func (t *trust) config() *tls.Config {
 	}
 	return &tls.Config{RootCAs: t.ca, InsecureSkipVerify: t.insecure}
 }
+
+// explainTrust makes the end of a connection to a hub that nobody vouches for one that says what to do.
+func explainTrust(err error) error {
+	if untrusted := (*tls.CertificateVerificationError)(nil); errors.As(err, &untrusted) {
+		return fmt.Errorf("the hub's certificate is not trusted: --tls-ca FILE names who vouches for it, --insecure takes any (%w)", untrusted.Err)
+	}
+	return err
+}
