@@ -38,7 +38,7 @@ func (c *scriptCluster) Send(id string, o fanout.Order, answer func(error)) erro
 func (*scriptCluster) Info() fanout.ClusterInfo {
 	return fanout.ClusterInfo{
 		Engine: fanout.EngineInfo{Kind: "script", State: "up", Forwarded: 7},
-		Hubs:   []fanout.HubInfo{{ID: "here", State: "live"}, {ID: "there", State: "lost"}},
+		Hubs:   []fanout.HubInfo{{ID: "here", State: "live"}, {ID: "there", Node: "b", State: "lost"}},
 	}
 }
 
@@ -83,6 +83,34 @@ func TestASpokeThatNoHubHasIsNotFoundAndOneThatNobodyKnowsOfIsATimeout(t *testin
 	}
 	for _, id := range []string{"00000000deadbeef-here", "00000000deadbeef", "x"} {
 		require.Equal(t, http.StatusNotFound, f.do(t, "POST", "/v1/spokes/"+id+"/events", `{"type":"tick"}`).status, "%s would be this hub's", id)
+	}
+}
+
+func TestASpokeOfAnotherHubIsNotShownAsGone(t *testing.T) {
+	c := &scriptCluster{}
+	f := start(t, fanout.Config{Cluster: c}, Config{})
+	for _, tt := range []struct {
+		answer, refuses error
+		status          int
+		code            string
+	}{
+		{nil, nil, http.StatusMisdirectedRequest, "elsewhere"},
+		{fanout.ErrNoSpoke, nil, http.StatusNotFound, "no_spoke"},
+		{nil, fanout.ErrNoSpoke, http.StatusNotFound, "no_spoke"}, // no such hub
+		{fanout.ErrUnanswered, nil, http.StatusGatewayTimeout, "unanswered"},
+		{nil, fanout.ErrNotForwarded, http.StatusServiceUnavailable, "not_forwarded"},
+	} {
+		c.answer, c.refuses = tt.answer, tt.refuses
+		r := f.get(t, "/v1/spokes/00000000deadbeef-there")
+		require.Equal(t, tt.status, r.status, "%v %v", tt.answer, tt.refuses)
+		require.Equal(t, tt.code, r.wrong(t).Error.Code)
+		if tt.code == "elsewhere" {
+			require.Contains(t, r.wrong(t).Error.Message, `at the hub "b"`)
+		}
+	}
+	require.Equal(t, http.StatusNotFound, f.get(t, "/v1/spokes/00000000deadbeef-here").status)
+	for _, o := range c.orders {
+		require.Equal(t, fanout.Order{}, o, "who looks changes nothing")
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/alkdev/hub/codec"
@@ -57,7 +58,15 @@ func (s *Server) listSpokes(w http.ResponseWriter, r *http.Request) *problem {
 	return nil
 }
 
+// showSpoke shows a spoke of this hub. Of one that another hub has it says so: what the kernel knows is known there.
 func (s *Server) showSpoke(w http.ResponseWriter, r *http.Request) *problem {
+	if s.config.Hub.Elsewhere(r.PathValue("id")) {
+		if p := s.carry(r, fanout.Order{}); p != nil { // which only asks whether the spoke is there
+			return p
+		}
+		return newProblem(http.StatusMisdirectedRequest, "elsewhere", "the spoke %.100q is at the hub %q: ask that one",
+			r.PathValue("id"), s.nodeOf(r.PathValue("id")))
+	}
 	spoke, p := s.spoke(r)
 	if p != nil {
 		return p
@@ -117,6 +126,17 @@ func (s *Server) mayExist(r *http.Request) *problem {
 	}
 	_, p := s.spoke(r)
 	return p
+}
+
+// nodeOf returns the name of the hub that a spoke's id is from, or what the id calls it.
+func (s *Server) nodeOf(spoke string) string {
+	hub := spoke[strings.LastIndexByte(spoke, '-')+1:]
+	for _, h := range s.config.Hub.ClusterInfo().Hubs {
+		if h.ID == hub && h.Node != "" {
+			return h.Node
+		}
+	}
+	return hub
 }
 
 // spoke returns the spoke of this hub that the path names.

@@ -35,7 +35,7 @@ type tail struct {
 
 	mu sync.Mutex // a leaf
 	// +checklocks:mu
-	queue [][]byte // envelopes
+	queue [][]byte // envelopes of events and gaps
 	// +checklocks:mu
 	bytes int // of the queue
 	// +checklocks:mu
@@ -91,15 +91,17 @@ func (t *tail) pop(now time.Time) (record []byte, wait time.Duration, err error)
 		envelope := t.queue[0]
 		t.queue[0], t.queue = nil, t.queue[1:]
 		t.bytes -= len(envelope)
+		if isType(envelope, codec.TypeGap) {
+			record, err := gapRecord(readGap(envelope))
+			return record, 0, err
+		}
 		return fmt.Appendf(nil, `{"kind":"event","event":%s}`, envelope), 0, nil
 	}
 	if t.missed != (codec.Gap{}) {
 		if wait := t.second.Add(time.Second).Sub(now); wait > 0 && t.err == nil {
 			return nil, wait, nil
 		}
-		record, err := sonic.ConfigDefault.Marshal(fanout.Record{
-			Kind: fanout.RecordGap, Dropped: t.missed.Dropped, Conflated: t.missed.Conflated, Reason: "tail",
-		})
+		record, err := gapRecord(t.missed)
 		t.missed = codec.Gap{}
 		return record, 0, err
 	}
@@ -109,17 +111,14 @@ func (t *tail) pop(now time.Time) (record []byte, wait time.Duration, err error)
 // Close implements source.
 func (t *tail) Close() { t.spoke.Detach(fanout.CauseOf(fanout.PeerSide, codec.CloseNormal, "")) }
 
-// keepLocked keeps an envelope if there is room.
+// keepLocked keeps an envelope if there is room: an event, or what the hub says is missing in between.
 func (t *tail) keepLocked(envelope []byte) {
-	if isType(envelope, codec.ReservedPrefix) {
-		if isType(envelope, codec.TypeGap) {
-			t.addGapLocked(envelope)
-		}
+	if isType(envelope, codec.ReservedPrefix) && !isType(envelope, codec.TypeGap) {
 		return
 	}
 	full := t.inSecond >= tailPerSec || len(t.queue) > 0 && t.bytes+len(envelope) > tailBytes
 	if full || t.missed != (codec.Gap{}) { // no event is to stand before what is missing before it
-		t.missed.Dropped++
+		t.missLocked(envelope)
 		return
 	}
 	t.inSecond++
@@ -127,12 +126,30 @@ func (t *tail) keepLocked(envelope []byte) {
 	t.queue = append(t.queue, oneLine(envelope))
 }
 
-func (t *tail) addGapLocked(envelope []byte) {
-	var gap codec.Gap
-	if e, err := codec.ParseEnvelope(envelope); err == nil && sonic.Unmarshal(e.Payload, &gap) == nil {
-		t.missed.Dropped += gap.Dropped
-		t.missed.Conflated += gap.Conflated
+// missLocked counts an envelope that is not kept.
+func (t *tail) missLocked(envelope []byte) {
+	t.missed.Reason = "tail"
+	if !isType(envelope, codec.TypeGap) {
+		t.missed.Dropped++
+		return
 	}
+	gap := readGap(envelope)
+	t.missed.Dropped += gap.Dropped
+	t.missed.Conflated += gap.Conflated
+}
+
+// readGap returns the payload of a gap that the hub has written.
+func readGap(envelope []byte) (gap codec.Gap) {
+	if e, err := codec.ParseEnvelope(envelope); err == nil {
+		_ = sonic.Unmarshal(e.Payload, &gap)
+	}
+	return gap
+}
+
+func gapRecord(gap codec.Gap) ([]byte, error) {
+	return sonic.ConfigDefault.Marshal(fanout.Record{
+		Kind: fanout.RecordGap, Dropped: gap.Dropped, Conflated: gap.Conflated, Reason: gap.Reason,
+	})
 }
 
 // isType reports whether the type of an envelope begins with prefix. The hub writes it first.

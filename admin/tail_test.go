@@ -53,6 +53,25 @@ func TestTailTellsWhatSpokesGet(t *testing.T) {
 	require.Eventually(t, func() bool { return f.hub.Stats().Spokes == 0 }, patience, time.Millisecond)
 }
 
+// A gap of the hub's stands in its place, also one of which nobody knows how large it is, and costs no event behind it.
+func TestTailShowsTheGapsOfTheHub(t *testing.T) {
+	f := start(t, fanout.Config{}, Config{})
+	r := f.openPath(t, "/v1/events?from=hub")
+	f.dispatch(t, "before", `1`)
+	require.Equal(t, "before", r.next(t).Event.Type)
+	require.Equal(t, 1, f.hub.Gap(time.Now().Add(time.Minute), 0, fanout.GapEngine))
+	require.Equal(t, 1, f.hub.Gap(time.Now().Add(time.Minute), 3, fanout.GapEngine))
+	f.dispatch(t, "behind", `2`)
+	dropped := uint64(0)
+	rec := r.next(t)
+	for ; rec.Kind == fanout.RecordGap; rec = r.next(t) { // one, or two
+		require.Equal(t, fanout.GapEngine, rec.Reason)
+		dropped += rec.Dropped
+	}
+	require.EqualValues(t, 3, dropped)
+	require.Equal(t, "behind", rec.Event.Type)
+}
+
 func TestTailRefuses(t *testing.T) {
 	f := start(t, fanout.Config{}, Config{})
 	for path, code := range map[string]string{

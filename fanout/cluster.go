@@ -37,7 +37,8 @@ type Cluster interface {
 	Info() ClusterInfo
 }
 
-// Order is what one hub has another do to a spoke of it: dispatch events, or close it.
+// Order is what one hub has another do to a spoke of it: dispatch events, or close it. The zero value does nothing
+// and asks whether the spoke is there.
 type Order struct {
 	Events []codec.Envelope
 	Close  *CloseOrder // nil for no close

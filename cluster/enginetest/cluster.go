@@ -150,9 +150,11 @@ func targeted(t *testing.T, b Bed) {
 	require.NoError(t, nodes[0].hub.Carry(ctx, id, fanout.Order{Events: []codec.Envelope{{Type: "own", Payload: []byte(`"last"`)}}}))
 	eventually(t, "the last arrives", func() bool { return s.count(`"last"`) == 1 })
 	require.Equal(t, []int{2 * events}, checkStream(t, s, 1, true))
+	require.NoError(t, nodes[0].hub.Carry(ctx, id, fanout.Order{}), "it is there")
 	require.NoError(t, nodes[0].hub.Carry(ctx, id, fanout.Order{Close: &fanout.CloseOrder{Code: 4000, Reason: "kicked"}}))
 	eventually(t, "it has gone", func() bool { return nodes[1].hub.Spoke(id) == nil })
 	require.ErrorIs(t, nodes[0].hub.Carry(ctx, id, fanout.Order{Events: []codec.Envelope{{Type: "own"}}}), fanout.ErrNoSpoke)
+	require.ErrorIs(t, nodes[0].hub.Carry(ctx, id, fanout.Order{}), fanout.ErrNoSpoke)
 }
 
 func takesLeave(t *testing.T, b Bed) {
