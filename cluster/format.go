@@ -29,6 +29,9 @@ type Format interface {
 	// Append appends the message for an event to dst. message is the envelope as AppendEnvelope makes it.
 	Append(dst []byte, message []byte, s Stamp) []byte
 
+	// Numbered reports whether messages carry their Stamp. Without, what comes twice cannot be told from two events.
+	Numbered() bool
+
 	// Event reads a message back. The stamp is the zero Stamp if it has none. The error is
 	// errForeign for what is not the message of an event, and says more if it was meant to be one.
 	Event(subject string, data []byte) (codec.Envelope, Stamp, error)

@@ -58,6 +58,8 @@ func (f natsHub) Control(name string) string { return f.control + name }
 
 func (natsHub) Append(dst, message []byte, s Stamp) []byte { return appendStamped(dst, message, s) }
 
+func (natsHub) Numbered() bool { return true }
+
 func (f natsHub) Event(subject string, data []byte) (codec.Envelope, Stamp, error) {
 	if !strings.HasPrefix(subject, f.events) {
 		return codec.Envelope{}, Stamp{}, errForeign

@@ -44,6 +44,8 @@ func (f redisHub) Control(name string) string { return f.control + name }
 
 func (redisHub) Append(dst, message []byte, s Stamp) []byte { return appendStamped(dst, message, s) }
 
+func (redisHub) Numbered() bool { return true }
+
 func (f redisHub) Event(subject string, data []byte) (codec.Envelope, Stamp, error) {
 	if !strings.HasPrefix(subject, f.events) {
 		return codec.Envelope{}, Stamp{}, errForeign
@@ -90,6 +92,8 @@ func (f redisYoga) Control(name string) string { return f.prefix + yogaControl(n
 func (redisYoga) Append(dst, message []byte, _ Stamp) []byte {
 	return append(dst, payloadOf(message)...)
 }
+
+func (redisYoga) Numbered() bool { return false }
 
 // Event reads a payload; what stands for none is an empty message, as from a publisher that gave none.
 func (f redisYoga) Event(subject string, data []byte) (codec.Envelope, Stamp, error) {

@@ -95,6 +95,8 @@ func (natsYoga) Append(dst, message []byte, _ Stamp) []byte {
 	return append(dst, payloadOf(message)...)
 }
 
+func (natsYoga) Numbered() bool { return false }
+
 func (f natsYoga) Event(subject string, data []byte) (codec.Envelope, Stamp, error) {
 	typ, id, ok := f.Topic(subject)
 	if !ok {

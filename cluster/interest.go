@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"slices"
 	"sync"
 	"time"
 
@@ -135,16 +136,62 @@ func (i *interest) covered(p codec.Pattern) bool {
 	return p != p.OfType() && has(i.held, p.OfType())
 }
 
+// settle is how long what is not asked for any more is still received, if its events carry numbers. An engine may have
+// found who takes an event before a narrower subscription was there, and get to send it when the wider one has
+// been given up: then it would be lost, and nobody would say so.
+const settle = time.Second
+
+// farewell is what is still received, by the names of the subjects, and until when.
+type farewell map[string]leaving
+
+type leaving struct {
+	subject Subject
+	until   time.Time
+}
+
+// stay takes from the subjects to ask for those that are still received, and keeps these.
+func (f farewell) stay(add []Subject) []Subject {
+	return slices.DeleteFunc(add, func(s Subject) bool {
+		_, still := f[s.Name]
+		delete(f, s.Name)
+		return still
+	})
+}
+
+// due takes out what it is time for, and returns when there will be more, the zero time for never.
+func (f farewell) due(now time.Time) (gone []Subject, again time.Time) {
+	for name, l := range f {
+		if !l.until.After(now) {
+			gone = append(gone, l.subject)
+			delete(f, name)
+		} else if again.IsZero() || l.until.Before(again) {
+			again = l.until
+		}
+	}
+	return gone, again
+}
+
 // run keeps the engine asked, until stop is closed. It calls asking before each change that asks for more, and asked
 // after every one with how much is asked for.
 func (i *interest) run(e Engine, stop <-chan struct{}, asking func(), asked func(int)) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	leave := farewell{}
 	for {
-		add, remove, again := i.step(time.Now())
-		if len(add) > 0 {
+		now := time.Now()
+		add, remove, again := i.step(now)
+		if add = leave.stay(add); len(add) > 0 {
 			asking()
 			e.Subscribe(add...)
+		}
+		if i.format.Numbered() {
+			for _, s := range remove {
+				leave[s.Name] = leaving{s, now.Add(settle)}
+			}
+			var next time.Time
+			if remove, next = leave.due(now); again.IsZero() || !next.IsZero() && next.Before(again) {
+				again = next
+			}
 		}
 		if len(remove) > 0 {
 			e.Unsubscribe(remove...)

@@ -165,3 +165,17 @@ func TestInterestAgreesWithItsModel(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsGivenUpIsReceivedForAWhile(t *testing.T) {
+	now := time.Unix(100, 0)
+	wide, narrow := Subject{Name: "h.e.>", Glob: true}, Subject{Name: "h.e.tick.42"}
+	f := farewell{wide.Name: {wide, now.Add(settle)}, narrow.Name: {narrow, now.Add(2 * settle)}}
+	gone, again := f.due(now)
+	require.Empty(t, gone)
+	require.Equal(t, now.Add(settle), again)
+	require.Empty(t, f.stay([]Subject{narrow}), "it has not been given up")
+	gone, again = f.due(now.Add(settle))
+	require.Equal(t, []Subject{wide}, gone)
+	require.Zero(t, again)
+	require.Equal(t, []Subject{wide, narrow}, f.stay([]Subject{wide, narrow}), "nothing is left")
+}

@@ -59,6 +59,7 @@ type natsEngine struct {
 	conn    *nats.Conn
 	handler Handler
 	inboxc  chan *nats.Msg // closed by Close
+	passedc chan struct{}  // receive has come to a message that is none
 	donec   chan struct{}  // closed by receive
 	down    atomic.Bool    // Handler.Down has been called and Up has not, or neither
 	server  atomic.Value   // string
@@ -96,7 +97,7 @@ func NATS(c NATSConfig) (Engine, error) {
 	}
 	e := &natsEngine{
 		config: c, subs: make(map[string]*nats.Subscription), dropped: make(map[*nats.Subscription]int),
-		inboxc: make(chan *nats.Msg, inboxMessages), donec: make(chan struct{}),
+		inboxc: make(chan *nats.Msg, inboxMessages), donec: make(chan struct{}), passedc: make(chan struct{}),
 	}
 	e.server.Store("")
 	e.options = []nats.Option{
@@ -278,6 +279,9 @@ func (e *natsEngine) Unsubscribe(subjects ...Subject) {
 			_ = sub.Unsubscribe() // an error says that it is not there
 		}
 	}
+	// What has come by them is received before anything is asked for again: by then numbers may be missing.
+	e.inboxc <- &nats.Msg{}
+	<-e.passedc
 }
 
 // Publish implements Engine.
@@ -301,6 +305,10 @@ func (e *natsEngine) flush() {
 func (e *natsEngine) receive() {
 	defer close(e.donec)
 	for m := range e.inboxc {
+		if m.Sub == nil { // from Unsubscribe
+			e.passedc <- struct{}{}
+			continue
+		}
 		e.handler.Receive(m.Sub.Subject, m.Subject, m.Data)
 	}
 }

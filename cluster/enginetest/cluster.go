@@ -67,18 +67,7 @@ func onceWhileSubscriptionsChange(t *testing.T, b Bed) {
 				for k := range nodes {
 					eventually(t, "the last arrives", func() bool { return s.count(string(number{k, events - 1}.payload())) > 0 })
 				}
-				if b.Exact {
-					require.Equal(t, []int{events, events, events}, checkStream(t, s, len(nodes), true))
-					continue
-				}
-				// A NATS server may have found the takers of an event before the narrower subscription, and get to
-				// the wider one after it has ended: the event is then missing. It is rare, and not announced.
-				for k, n := range onceInOrder(t, s, len(nodes)) {
-					require.GreaterOrEqual(t, n, events-events/100)
-					if n < events {
-						t.Logf("%d events of publisher %d are missing", events-n, k)
-					}
-				}
+				require.Equal(t, []int{events, events, events}, checkStream(t, s, len(nodes), true))
 			}
 			for _, n := range nodes {
 				info := n.hub.ClusterInfo().Engine

@@ -19,8 +19,7 @@ type Bed struct {
 	Engine func(t *testing.T) cluster.Engine
 	// Hub and Yoga are the formats of the engine. Yoga may be nil.
 	Hub, Yoga cluster.Format
-	// Exact: while subscriptions change nothing is missing, and also without numbers in the messages no event
-	// comes twice.
+	// Exact: also without numbers in the messages no event comes twice.
 	Exact bool
 
 	Stop  func() // ends the server, at once

@@ -117,22 +117,6 @@ func checkStream(t *testing.T, s *spoke, publishers int, whole bool) []int {
 	return counts
 }
 
-// onceInOrder holds that a spoke has events of each publisher in their order and none twice. It returns how many there are
-// of each.
-func onceInOrder(t *testing.T, s *spoke, publishers int) []int {
-	t.Helper()
-	next, counts := make([]int, publishers), make([]int, publishers)
-	for _, e := range s.stream() {
-		var n number
-		if _, err := fmt.Sscanf(string(e.Payload), "[%d,%d]", &n.from, &n.n); err == nil {
-			require.GreaterOrEqual(t, n.n, next[n.from], "publisher %d: an event came twice, or before one that was dispatched before it", n.from)
-			next[n.from] = n.n + 1
-			counts[n.from]++
-		}
-	}
-	return counts
-}
-
 // settleSpokes dispatches at each hub until every spoke has had something from each, and forgets what they got.
 func settleSpokes(t *testing.T, nodes []*node, spokes ...*spoke) {
 	t.Helper()
