@@ -80,7 +80,7 @@ func New(c Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("embedded: %w", err)
 	}
-	s.SetLoggerV2(serverLog{c.Logger}, false, false, false)
+	s.SetLoggerV2(&serverLog{logger: c.Logger}, false, false, false)
 	client, err := cluster.NATS(cluster.NATSConfig{InProcess: s, Name: c.ID, User: clientUser, Password: password, Logger: c.Logger})
 	if err != nil {
 		return nil, err
@@ -219,22 +219,3 @@ func (e *Engine) shutdown() {
 	e.server.Shutdown()
 	e.server.WaitForShutdown()
 }
-
-// serverLog is what the server says, as the hub's log. What it notices of its own start is of no
-// interest here.
-type serverLog struct{ logger *slog.Logger }
-
-func (l serverLog) Noticef(format string, v ...any) {
-	l.logger.Debug("nats: " + fmt.Sprintf(format, v...))
-}
-func (l serverLog) Warnf(format string, v ...any) {
-	l.logger.Warn("nats: " + fmt.Sprintf(format, v...))
-}
-func (l serverLog) Errorf(format string, v ...any) {
-	l.logger.Error("nats: " + fmt.Sprintf(format, v...))
-}
-func (l serverLog) Fatalf(format string, v ...any) {
-	l.logger.Error("nats: " + fmt.Sprintf(format, v...))
-}
-func (serverLog) Debugf(string, ...any) {}
-func (serverLog) Tracef(string, ...any) {}

@@ -194,6 +194,13 @@ func (c *config) check(f *flags) (warnings []string) {
 	if c.spokeRate == 0 && c.spokeBurst > 0 {
 		f.problem("--spoke-burst: it needs a --spoke-rate")
 	}
+	if len(c.authKey) == 0 && c.authJWKS == "" && !c.echo && !isLoopback(c.listen) {
+		may := "receive every event"
+		if c.relay == "others" {
+			may = "receive every event and send to all spokes"
+		}
+		warnings = append(warnings, fmt.Sprintf("whoever reaches %s may %s: --auth-jwt-key or --auth-jwks asks for tokens, --listen 127.0.0.1:8080 keeps to this machine", c.listen, may))
+	}
 	warnings = append(warnings, c.engine.check(f, c.echo)...)
 	if limit := loop.DescriptorLimit(); c.maxSpokes > limit-loop.ReservedDescriptors {
 		warnings = append(warnings, fmt.Sprintf("at most about %d spokes can connect: the descriptor limit is %d, --max-spokes %d (raise it with ulimit -n or LimitNOFILE)",

@@ -216,6 +216,8 @@ func TestUnwiseFlagsAreWarnedOf(t *testing.T) {
 		want string
 	}{
 		{[]string{"--max-spokes=16000000"}, "the descriptor limit is"},
+		{nil, "whoever reaches :8080 may receive every event: --auth-jwt-key"},
+		{[]string{"--listen=192.0.2.1:80", "--relay=others"}, "whoever reaches 192.0.2.1:80 may receive every event and send to all spokes: "},
 	} {
 		var conf config
 		f := serveFlags(&conf)
@@ -223,11 +225,17 @@ func TestUnwiseFlagsAreWarnedOf(t *testing.T) {
 		require.NoError(t, err)
 		require.Contains(t, strings.Join(conf.check(f), "\n"), c.want)
 	}
-	var conf config
-	f := serveFlags(&conf)
-	_, err := parseFlags(f, []string{"--admin=:8081", "--admin-token=secret"}, 0)
-	require.NoError(t, err)
-	require.Empty(t, conf.check(f))
+	for _, args := range [][]string{
+		{"--admin=:8081", "--admin-token=secret", "--listen=127.0.0.1:8080"},
+		{"--listen=localhost:8080", "--relay=others"},
+		{"--auth-jwt-key=" + strings.Repeat("k", 32)},
+	} {
+		var conf config
+		f := serveFlags(&conf)
+		_, err := parseFlags(f, args, 0)
+		require.NoError(t, err)
+		require.Empty(t, conf.check(f), "%q", args)
+	}
 }
 
 // A secret shows in no message and no usage.

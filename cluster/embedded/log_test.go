@@ -1,0 +1,89 @@
+package embedded
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+const patience = 20 * time.Second
+
+// logged is a log in memory.
+type logged struct {
+	mu   sync.Mutex
+	text bytes.Buffer
+}
+
+func (l *logged) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *logged) count(part string) int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return strings.Count(l.text.String(), part)
+}
+
+// quietly is a hub that takes no notice of what the engine tells.
+type quietly struct{}
+
+func (quietly) Receive(string, string, []byte) {}
+func (quietly) Up()                            {}
+func (quietly) Down(error)                     {}
+func (quietly) Lost(uint64, string)            {}
+
+func startAlone(t *testing.T, password string, peers ...string) (*Engine, *logged) {
+	t.Helper()
+	log := &logged{}
+	e, err := New(Config{
+		ID: "h" + password, Listen: "127.0.0.1:0", Peers: peers, User: "hub", Password: password,
+		Logger: slog.New(slog.NewTextHandler(log, nil)),
+	})
+	require.NoError(t, err)
+	require.NoError(t, e.Start(quietly{}))
+	t.Cleanup(e.Close)
+	return e, log
+}
+
+// Hubs with different passwords stay alone: both say so, in words, and nothing else that is no trouble.
+func TestHubsThatRefuseEachOtherSayWhy(t *testing.T) {
+	a, refuses := startAlone(t, "one")
+	_, refused := startAlone(t, "two", a.Addr().String())
+	require.Eventually(t, func() bool { return refused.count("another hub refuses this one: --cluster-auth") > 0 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return refuses.count("this hub refuses another one: --cluster-auth") > 0 }, patience, 10*time.Millisecond)
+	for _, log := range []*logged{refuses, refused} {
+		require.Zero(t, log.count("Plaintext"), log.text.String())
+		require.Equal(t, log.count("level=ERROR"), log.count("--cluster-auth is not the same"), log.text.String())
+	}
+}
+
+func TestARefusalIsLoggedOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &logged{}
+		l := &serverLog{logger: slog.New(slog.NewTextHandler(log, nil))}
+		for range 121 { // two minutes
+			l.Errorf("%s - Route Error %s", "127.0.0.1:6222 - rid:7", "'Authorization Violation'")
+			l.Errorf("%s - %v", "127.0.0.1:4222 - cid:7", "authentication error") // no hub's
+			time.Sleep(time.Second)
+		}
+		require.Equal(t, 3, log.count("another hub refuses this one"), log.text.String())
+		require.Equal(t, 121, log.count("cid:7"))
+	})
+}
+
+func TestAHubThatStartsFirstIsNoError(t *testing.T) {
+	log := &logged{}
+	l := &serverLog{logger: slog.New(slog.NewTextHandler(log, nil))}
+	l.Errorf("Error trying to connect to route (attempt %v): %v", 1, "connection refused")
+	require.Equal(t, 1, log.count("level=WARN"))
+	l.Errorf("anything else")
+	require.Equal(t, 1, log.count("level=ERROR"))
+}
