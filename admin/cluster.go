@@ -41,6 +41,8 @@ var engineFamilies = []family{
 		})},
 	{"hub_engine_outages_total", "Times that the engine went away.", counter, nil,
 		engineValue(func(e *fanout.EngineInfo) uint64 { return e.Outages })},
+	{"hub_engine_refusals_total", "Times that another hub refused this one for what it had to show, or this one another.", counter, nil,
+		engineValue(func(e *fanout.EngineInfo) uint64 { return e.Refusals })},
 	{"hub_engine_topics", "Patterns that this hub asks the engine for.", gauge, nil,
 		engineValue(func(e *fanout.EngineInfo) uint64 { return uint64(e.Topics) })},
 	{"hub_engine_forwarded_events_total", "Events given to the engine.", counter, nil,

@@ -37,7 +37,7 @@ func (c *scriptCluster) Send(id string, o fanout.Order, answer func(error)) erro
 
 func (*scriptCluster) Info() fanout.ClusterInfo {
 	return fanout.ClusterInfo{
-		Engine: fanout.EngineInfo{Kind: "script", State: "up", Forwarded: 7},
+		Engine: fanout.EngineInfo{Kind: "script", State: "up", Forwarded: 7, Refusals: 3},
 		Hubs:   []fanout.HubInfo{{ID: "here", State: "live"}, {ID: "there", Node: "b", State: "lost"}},
 	}
 }
@@ -135,14 +135,14 @@ func TestTheClusterIsShown(t *testing.T) {
 	require.Contains(t, r.body, `"forwarded":7`)
 	metrics := f.get(t, "/metrics").body
 	for _, line := range []string{
-		`hub_engine_up{engine="script"} 1`, `hub_engine_forwarded_events_total 7`,
+		`hub_engine_up{engine="script"} 1`, `hub_engine_forwarded_events_total 7`, `hub_engine_refusals_total 3`,
 		`hub_cluster_hubs{state="live"} 1`, `hub_cluster_hubs{state="lost"} 1`,
 	} {
 		require.Contains(t, metrics, line+"\n")
 	}
 	alone := start(t, fanout.Config{Node: "a"}, Config{})
 	require.JSONEq(t, `{"engine":{"kind":"off","state":"off","topics":0,"forwarded":0,"notForwarded":0,"refused":0,"arrived":0,
-		"repeated":0,"shed":0,"foreign":0,"gaps":0,"outages":0,"outgoingBytes":0,"incomingBytes":0},
+		"repeated":0,"shed":0,"foreign":0,"gaps":0,"outages":0,"refusals":0,"outgoingBytes":0,"incomingBytes":0},
 		"hubs":[{"id":"","node":"a","state":"live","spokes":0,"dispatchedPerSec":0,"deliveriesPerSec":0}]}`, alone.get(t, "/v1/cluster").body)
 	require.NotContains(t, alone.get(t, "/metrics").body, "hub_engine")
 }

@@ -34,6 +34,12 @@ type Engine interface {
 	Close()
 }
 
+// refuser is an Engine whose connections are with other hubs, which it may refuse, and they it.
+type refuser interface {
+	// Refusals is how often that has happened.
+	Refusals() uint64
+}
+
 // Handler is what an Engine calls.
 type Handler interface {
 	// Receive takes a message. source is the Subject.Name of the subscription it came by: with subscriptions that overlap

@@ -221,6 +221,9 @@ func (m *Member) Info() fanout.ClusterInfo {
 	if m.up.Load() {
 		info.Engine.State = stateUp
 	}
+	if e, ok := m.config.Engine.(refuser); ok {
+		info.Engine.Refusals = e.Refusals()
+	}
 	m.peers.mu.Lock()
 	defer m.peers.mu.Unlock()
 	self := m.peers.self

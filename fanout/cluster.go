@@ -84,6 +84,7 @@ type EngineInfo struct {
 	Foreign      uint64 `json:"foreign"`      // messages that are none of the cluster's
 	Gaps         uint64 `json:"gaps"`         // times that spokes were told of a loss
 	Outages      uint64 `json:"outages"`
+	Refusals     uint64 `json:"refusals"` // times that another hub refused this one, or this one another
 
 	OutgoingBytes int64 `json:"outgoingBytes"` // waiting for the engine
 	IncomingBytes int64 `json:"incomingBytes"` // waiting for this hub

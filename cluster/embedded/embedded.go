@@ -59,6 +59,7 @@ type Engine struct {
 	// Set by New and Start, read-only afterwards.
 	listen   string
 	server   *server.Server
+	log      *serverLog
 	stopc    chan struct{} // closed by Close
 	watching sync.WaitGroup
 }
@@ -80,12 +81,13 @@ func New(c Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("embedded: %w", err)
 	}
-	s.SetLoggerV2(&serverLog{logger: c.Logger}, false, false, false)
+	log := &serverLog{logger: c.Logger}
+	s.SetLoggerV2(log, false, false, false)
 	client, err := cluster.NATS(cluster.NATSConfig{InProcess: s, Name: c.ID, User: clientUser, Password: password, Logger: c.Logger})
 	if err != nil {
 		return nil, err
 	}
-	return &Engine{Engine: client, listen: c.Listen, server: s, stopc: make(chan struct{})}, nil
+	return &Engine{Engine: client, listen: c.Listen, server: s, log: log, stopc: make(chan struct{})}, nil
 }
 
 // options returns those of the server. Its routes begin only once it listens for clients as well: it does so on the
@@ -153,6 +155,9 @@ func (e *Engine) Addr() net.Addr {
 	}
 	return nil
 }
+
+// Refusals is how often another hub has refused this one, or this one another, for what it has to show.
+func (e *Engine) Refusals() uint64 { return e.log.refusals.Load() }
 
 // Start implements cluster.Engine.
 func (e *Engine) Start(h cluster.Handler) error {

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -14,7 +15,8 @@ const refusalEvery = time.Minute
 // serverLog is what the server says, as the hub's log: at the level that it has for a hub, and in its words
 // where an operator has to do something.
 type serverLog struct {
-	logger *slog.Logger
+	logger   *slog.Logger
+	refusals atomic.Uint64
 
 	mu sync.Mutex // a leaf
 	// +checklocks:mu
@@ -60,6 +62,7 @@ func (*serverLog) Tracef(string, ...any) {}
 
 // refusal logs that hubs refuse each other: the server tries again and again, the log says it once a while.
 func (l *serverLog) refusal(what, text string) {
+	l.refusals.Add(1)
 	now := time.Now()
 	l.mu.Lock()
 	last, before := l.said[what]

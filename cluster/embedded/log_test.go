@@ -56,9 +56,11 @@ func startAlone(t *testing.T, password string, peers ...string) (*Engine, *logge
 // Hubs with different passwords stay alone: both say so, in words, and nothing else that is no trouble.
 func TestHubsThatRefuseEachOtherSayWhy(t *testing.T) {
 	a, refuses := startAlone(t, "one")
-	_, refused := startAlone(t, "two", a.Addr().String())
+	b, refused := startAlone(t, "two", a.Addr().String())
 	require.Eventually(t, func() bool { return refused.count("another hub refuses this one: --cluster-auth") > 0 }, patience, 10*time.Millisecond)
 	require.Eventually(t, func() bool { return refuses.count("this hub refuses another one: --cluster-auth") > 0 }, patience, 10*time.Millisecond)
+	require.NotZero(t, a.Refusals())
+	require.NotZero(t, b.Refusals())
 	for _, log := range []*logged{refuses, refused} {
 		require.Zero(t, log.count("Plaintext"), log.text.String())
 		require.Equal(t, log.count("level=ERROR"), log.count("--cluster-auth is not the same"), log.text.String())
@@ -74,6 +76,7 @@ func TestARefusalIsLoggedOnceAMinute(t *testing.T) {
 			l.Errorf("%s - %v", "127.0.0.1:4222 - cid:7", "authentication error") // no hub's
 			time.Sleep(time.Second)
 		}
+		require.EqualValues(t, 121, l.refusals.Load())
 		require.Equal(t, 3, log.count("another hub refuses this one"), log.text.String())
 		require.Equal(t, 121, log.count("cid:7"))
 	})
