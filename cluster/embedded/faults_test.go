@@ -231,7 +231,8 @@ func TestAHubIsPartitionedFromTheOthers(t *testing.T) {
 	require.ErrorIs(t, err, fanout.ErrUnanswered, "b may have it still")
 	cable.plug()
 	eventually(t, "they are back", func() bool { next(); return state(a, b) == "live" && state(b, a) == "live" })
-	eventually(t, "and say so", func() bool { return ofB.gaps(t) > before+1 })
+	// Once at least: a route that was back for less than half a second is not seen to break again.
+	eventually(t, "and say so", func() bool { return ofB.gaps(t) > before })
 	eventually(t, "events arrive again", func() bool { next(); return ofB.lastIs(events - 1) })
 	eventually(t, "the rest arrives", func() bool { return ofA.lastIs(events - 1) })
 	require.Zero(t, ledger(t, ofA, events))
