@@ -283,31 +283,48 @@ func TestHubsActAsOneWhileTheyAreKilled(t *testing.T) {
 	}, c.publisherWasKilled)
 }
 
-// natsServer is a NATS server in a process of its own.
-type natsServer struct {
-	file, host, port string
-	cmd              *exec.Cmd
+// engineServer is a server of an engine in a process of its own.
+type engineServer struct {
+	scheme, address string
+	command         []string
+	cmd             *exec.Cmd
 }
 
 // startNATS builds the server of the version that go.mod names, and starts it.
-func startNATS(t *testing.T) *natsServer {
+func startNATS(t *testing.T) *engineServer {
 	t.Helper()
-	n := &natsServer{file: filepath.Join(t.TempDir(), "nats-server")}
-	out, err := exec.Command("go", "build", "-C", "..", "-o", n.file, "github.com/nats-io/nats-server/v2").CombinedOutput()
+	file := filepath.Join(t.TempDir(), "nats-server")
+	out, err := exec.Command("go", "build", "-C", "..", "-o", file, "github.com/nats-io/nats-server/v2").CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	n.host, n.port, err = net.SplitHostPort(freePorts(t, 1)[0])
-	require.NoError(t, err)
-	n.start(t)
-	t.Cleanup(func() { n.kill(t) })
-	return n
+	return startEngine(t, "nats", func(host, port string) []string { return []string{file, "-a", host, "-p", port} })
 }
 
-func (n *natsServer) start(t *testing.T) {
+// startRedis starts Debian's server.
+func startRedis(t *testing.T) *engineServer {
 	t.Helper()
-	n.cmd = exec.Command(n.file, "-a", n.host, "-p", n.port)
-	require.NoError(t, n.cmd.Start())
+	dir := t.TempDir()
+	return startEngine(t, "redis", func(host, port string) []string {
+		return []string{"redis-server", "--bind", host, "--port", port, "--save", "", "--dir", dir}
+	})
+}
+
+func startEngine(t *testing.T, scheme string, command func(host, port string) []string) *engineServer {
+	t.Helper()
+	e := &engineServer{scheme: scheme, address: freePorts(t, 1)[0]}
+	host, port, err := net.SplitHostPort(e.address)
+	require.NoError(t, err)
+	e.command = command(host, port)
+	e.start(t)
+	t.Cleanup(func() { e.kill(t) })
+	return e
+}
+
+func (e *engineServer) start(t *testing.T) {
+	t.Helper()
+	e.cmd = exec.Command(e.command[0], e.command[1:]...)
+	require.NoError(t, e.cmd.Start())
 	require.Eventually(t, func() bool {
-		conn, err := net.Dial("tcp", net.JoinHostPort(n.host, n.port))
+		conn, err := net.Dial("tcp", e.address)
 		if err == nil {
 			_ = conn.Close()
 		}
@@ -315,32 +332,36 @@ func (n *natsServer) start(t *testing.T) {
 	}, patience, 5*time.Millisecond)
 }
 
-func (n *natsServer) kill(t *testing.T) {
+func (e *engineServer) kill(t *testing.T) {
 	t.Helper()
-	require.NoError(t, n.cmd.Process.Signal(syscall.SIGKILL))
-	_ = n.cmd.Wait()
+	require.NoError(t, e.cmd.Process.Signal(syscall.SIGKILL))
+	_ = e.cmd.Wait()
 }
 
-func (n *natsServer) url() string { return "nats://" + net.JoinHostPort(n.host, n.port) }
+func (e *engineServer) url() string { return e.scheme + "://" + e.address }
 
-func TestHubsActAsOneOverNATSWhileItAndTheyAreKilled(t *testing.T) {
-	t.Parallel() // much of it is waiting
-	nats := startNATS(t)
-	c := startCluster(t, func(int) []string { return []string{"--engine", nats.url()} })
-	c.everything(t, 300)
-	c.comesAndGoes(t, 2)
-	for _, s := range c.streams { // over embedded servers one may be announced though nothing is missing
-		require.True(t, s.at == 2 || s.count("") == 0, "%s: gaps", s.name)
+func TestHubsActAsOneOverAnEngineWhileItAndTheyAreKilled(t *testing.T) {
+	for name, startEngine := range map[string]func(*testing.T) *engineServer{"NATS": startNATS, "Redis": startRedis} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel() // much of it is waiting
+			engine := startEngine(t)
+			c := startCluster(t, func(int) []string { return []string{"--engine", engine.url()} })
+			c.everything(t, 300)
+			c.comesAndGoes(t, 2)
+			for _, s := range c.streams { // over embedded servers one may be announced though nothing is missing
+				require.True(t, s.at == 2 || s.count("") == 0, "%s: gaps", s.name)
+			}
+			c.during(t, allHubs, func() {
+				c.kill(t, 0)
+				c.start(t, 0)
+				c.reach(t)
+			}, c.publisherWasKilled)
+			c.during(t, allHubs, func() {
+				engine.kill(t)
+				time.Sleep(100 * time.Millisecond) // some events fall into it
+				engine.start(t)
+				c.reach(t)
+			}, func(s *stream, hub int) bool { return s.at != hub || c.publisherWasKilled(s, hub) })
+		})
 	}
-	c.during(t, allHubs, func() {
-		c.kill(t, 0)
-		c.start(t, 0)
-		c.reach(t)
-	}, c.publisherWasKilled)
-	c.during(t, allHubs, func() {
-		nats.kill(t)
-		time.Sleep(100 * time.Millisecond) // some events fall into it
-		nats.start(t)
-		c.reach(t)
-	}, func(s *stream, hub int) bool { return s.at != hub || c.publisherWasKilled(s, hub) })
 }

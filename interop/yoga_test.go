@@ -1,36 +1,11 @@
 package interop
 
 import (
-	"net"
-	"os/exec"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 )
-
-// startRedis returns the address of a server of the test's own.
-func startRedis(t *testing.T) string {
-	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	address := ln.Addr().String()
-	require.NoError(t, ln.Close())
-	_, port, _ := net.SplitHostPort(address)
-	cmd := exec.Command("redis-server", "--port", port, "--bind", "127.0.0.1", "--save", "", "--dir", t.TempDir())
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
-	require.Eventually(t, func() bool {
-		conn, err := net.Dial("tcp", address)
-		if err == nil {
-			_ = conn.Close()
-		}
-		return err == nil
-	}, patience, 10*time.Millisecond)
-	return "redis://" + address
-}
 
 // TestRedisEventTarget: hubs and event targets of @graphql-yoga/redis-event-target hear each other, each event once.
 func TestRedisEventTarget(t *testing.T) {
@@ -39,7 +14,7 @@ func TestRedisEventTarget(t *testing.T) {
 		"with a prefix": {"gate", "gate:"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			redis := startRedis(t)
+			redis := startRedis(t).url()
 			flags := []string{"--engine", redis, "--engine-format", "yoga", "--engine-prefix", c.prefix}
 			near, far := startHub(t, flags...), startHub(t, flags...)
 			all := run(t, "node", "spoke.mjs", near.spokes)
