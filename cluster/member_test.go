@@ -192,7 +192,7 @@ func TestWhatNobodyWantedIsNotMissing(t *testing.T) {
 		f.event("h.e.>", "1", 1)
 		synctest.Wait()
 		all.Detach(fanout.CauseOf(fanout.PeerSide, codec.CloseNormal, ""))
-		time.Sleep(2 * time.Second)
+		time.Sleep(time.Second + settle + time.Second) // it lingers, it is received for a while longer, and then it is not
 		again := &sink{}
 		require.NoError(t, f.hub.NewSpoke(again).Attach())
 		synctest.Wait()
