@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -37,6 +38,7 @@ type conversation struct {
 	conns         map[string]*websocket.Conn // by the spoke's number, "" for the first
 	refused       *http.Response             // the answer to the last handshake, if it was one
 	token         string
+	answered      int            // the code with which a spoke has closed, and was answered
 	closing       sync.WaitGroup
 }
 
@@ -68,8 +70,8 @@ func playConversation(t *testing.T, text string) {
 		case strings.HasPrefix(rest, "close "):
 			code, err := strconv.Atoi(strings.TrimPrefix(rest, "close "))
 			require.NoError(t, err)
-			conn := c.conns[number]
-			c.closing.Go(func() { _ = conn.Close(websocket.StatusCode(code), "") }) // get reads the answer, and looks at it
+			require.NoError(t, c.conns[number].Close(websocket.StatusCode(code), ""), "the answer has the same code")
+			c.answered = code
 		default:
 			require.NoError(t, c.conns[number].Write(t.Context(), websocket.MessageText, []byte(rest)))
 		}
@@ -119,6 +121,10 @@ func (c *conversation) get(number, want string) {
 	if status, err := strconv.Atoi(want); err == nil {
 		require.NotNil(c.t, c.refused)
 		require.Equal(c.t, status, c.refused.StatusCode)
+		return
+	}
+	if c.answered != 0 { // Close has read it
+		require.Equal(c.t, fmt.Sprint("close ", c.answered), want)
 		return
 	}
 	ctx, cancel := context.WithTimeout(c.t.Context(), time.Minute)
