@@ -38,7 +38,7 @@ type conversation struct {
 	conns         map[string]*websocket.Conn // by the spoke's number, "" for the first
 	refused       *http.Response             // the answer to the last handshake, if it was one
 	token         string
-	answered      int            // the code with which a spoke has closed, and was answered
+	answered      int // the code with which a spoke has closed, and was answered
 	closing       sync.WaitGroup
 }
 
