@@ -53,6 +53,12 @@ func TestTLSFloodDuringTheHandshakeIsAnswered(t *testing.T) {
 			p, _ := dialSecure(t, address, from{}, &tls.Config{MinVersion: tls.VersionTLS13})
 			receive(t, begun, "the handshake is under way")
 			p.write(append([]byte(c.first), bytes.Repeat([]byte(c.then), flood/len(c.then))...))
+			flooded := connOf(t, s, p).secure()
+			await(t, func() bool {
+				flooded.mu.Lock()
+				defer flooded.mu.Unlock()
+				return flooded.shaking.flooded
+			}, "more has arrived than fits")
 			goOn()
 			c.check(t, s, p)
 			await(t, func() bool { return s.Stats().TLS.Running == 0 }, "the handshake is over")
