@@ -53,17 +53,23 @@ func TestTLSFloodDuringTheHandshakeIsAnswered(t *testing.T) {
 			p, _ := dialSecure(t, address, from{}, &tls.Config{MinVersion: tls.VersionTLS13})
 			receive(t, begun, "the handshake is under way")
 			p.write(append([]byte(c.first), bytes.Repeat([]byte(c.then), flood/len(c.then))...))
-			flooded := connOf(t, s, p).secure()
-			await(t, func() bool {
-				flooded.mu.Lock()
-				defer flooded.mu.Unlock()
-				return flooded.shaking.flooded
-			}, "more has arrived than fits")
+			awaitFlood(t, s, p)
 			goOn()
 			c.check(t, s, p)
 			await(t, func() bool { return s.Stats().TLS.Running == 0 }, "the handshake is over")
 		})
 	}
+}
+
+// awaitFlood waits until more has arrived behind a handshake than fits.
+func awaitFlood(t *testing.T, s *Server, p *peer) {
+	t.Helper()
+	c := connOf(t, s, p).secure()
+	await(t, func() bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return c.shaking != nil && c.shaking.flooded
+	}, "more has arrived than fits")
 }
 
 // What has been lost is part of the handshake: it ends then, and not with the deadline.
@@ -85,7 +91,8 @@ func TestTLSFloodInPlaceOfTheHandshakeEndsIt(t *testing.T) {
 		}
 		flood = append(flood, body...)
 	}
-	p.write(flood) // it is read
+	p.write(flood)
+	awaitFlood(t, s, p) // it is read
 	require.Equal(t, 1, s.Stats().TLS.InLine)
 	holder.vanish()
 	await(t, func() bool { return s.Stats().TLS.Running+s.Stats().TLS.InLine == 0 }, "it is over")
