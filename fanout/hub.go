@@ -245,11 +245,12 @@ func (s *Spoke) Info() (i SpokeInfo) {
 	return i
 }
 
-// Flush returns once everything dispatched before has been written or queued for its spokes, and
-// counted in Stats. It must not be called from a callback.
+// Flush returns once everything dispatched before has been written or queued for its spokes, what was
+// over Limits.TotalBytes in a shard has been shed, and all of it is counted in Stats. It must not be
+// called from a callback.
 func (h *Hub) Flush() {
 	for _, sh := range h.shards {
-		sh.do(sh.publish)
+		sh.do(func() { sh.shed(); sh.publish() })
 	}
 }
 

@@ -224,6 +224,33 @@ func TestTotalLimitShedsNoMoreThanItMust(t *testing.T) {
 	})
 }
 
+// A shard may come to see the lowered limit and the Flush behind it at once.
+func TestFlushWaitsForWhatALoweredTotalSheds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHub(t, Config{Shards: 1, Policy: DropOldest})
+		s, _ := stall(t, h)
+		for range 8 {
+			_, err := s.Dispatch(sized(t, "o:1", 1, 100))
+			require.NoError(t, err)
+		}
+		busyc, laterc := make(chan struct{}), make(chan struct{})
+		defer close(laterc)
+		var held int64
+		for _, fn := range []func(){
+			func() { s.shard.do(func() { <-busyc }) }, // what is posted meanwhile is taken at once
+			func() { s.shard.do(func() { h.SetTotalBytes(4 * (100 + itemBytes)) }) },
+			func() { h.Flush(); held = h.Stats().HeldBytes },
+			func() { s.shard.do(func() { <-laterc }) },
+		} {
+			go fn()
+			synctest.Wait()
+		}
+		close(busyc)
+		synctest.Wait()
+		require.EqualValues(t, 4*(100+itemBytes), held)
+	})
+}
+
 func TestTotalLimitClosesTheLargestUnderDisconnect(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, Config{Shards: 2, Limits: Limits{TotalBytes: 5 * (100 + itemBytes)}})

@@ -35,9 +35,7 @@ func (sh *shard) run() {
 		if now := sh.hub.now(); sh.due != 0 && now >= sh.due {
 			sh.sweep(now)
 		}
-		if sh.held.Load() > sh.hub.totalBytes.Load() {
-			sh.shed()
-		}
+		sh.shed()
 		if stopping {
 			sh.end()
 			return
