@@ -35,7 +35,8 @@ func served(t *testing.T) map[string]*dto.MetricFamily {
 	connected(t, admin, 0) // its end is counted
 	families := scrape(t, admin)
 	_, certFile, keyFile := newCertificate(t, t.TempDir(), "hub")
-	_, admin, _ = startHub(t, "--tls-cert", certFile, "--tls-key", keyFile, "--engine=embedded", "--cluster-listen=127.0.0.1:0")
+	_, admin, _ = startHub(t, "--tls-cert", certFile, "--tls-key", keyFile, "--engine=embedded", "--cluster-listen=127.0.0.1:0",
+		"--auth-jwks=http://127.0.0.1:1/keys")
 	for name, family := range scrape(t, admin) {
 		if known := families[name]; known != nil {
 			known.Metric = append(known.Metric, family.Metric...)
@@ -147,6 +148,11 @@ func TestEveryAlertIsTestedAndExplained(t *testing.T) {
 	}
 }
 
+// flagName is the flag whose twin in the environment that is.
+func flagName(variable string) string {
+	return strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(variable, envPrefix), "_", "-"))
+}
+
 // stopping is how long a hub with default flags may take from SIGTERM to its end.
 func stopping() time.Duration {
 	var c config
@@ -157,14 +163,23 @@ func stopping() time.Duration {
 // object is as much of a Kubernetes object as is looked at here.
 type object struct {
 	Kind     string
-	Metadata struct{ Name string }
-	Spec     struct {
+	Metadata struct {
+		Name        string
+		Annotations map[string]string
+	}
+	Spec struct {
 		Replicas       int
 		Selector       map[string]any
 		MaxUnavailable int    `yaml:"maxUnavailable"`
 		ClusterIP      string `yaml:"clusterIP"`
 		Ports          []struct {
+			Name       string
 			TargetPort string `yaml:"targetPort"`
+		}
+		TLS   []struct{ Hosts []string }
+		Rules []struct {
+			Host string
+			HTTP struct{ Paths []ingressPath }
 		}
 		Template struct {
 			Metadata struct{ Labels map[string]string }
@@ -193,27 +208,40 @@ type container struct {
 	}
 }
 
+type ingressPath struct {
+	Path    string
+	Backend struct {
+		Service struct {
+			Name string
+			Port struct{ Name string }
+		}
+	}
+}
+
 type probe struct {
 	HTTPGet struct{ Path, Port string } `yaml:"httpGet"`
 }
 
-func TestTheManifestFitsTheHub(t *testing.T) {
-	text, err := os.ReadFile("../../deploy/kubernetes.yaml")
+// manifest returns the objects of a file in deploy by kind and name.
+func manifest(t *testing.T, name string) map[string]object {
+	t.Helper()
+	text, err := os.ReadFile("../../deploy/" + name)
 	require.NoError(t, err)
 	objects := map[string]object{}
-	var deployment object
 	for d := yaml.NewDecoder(bytes.NewReader(text)); ; {
 		var o object
 		err := d.Decode(&o)
 		if errors.Is(err, io.EOF) {
-			break
+			return objects
 		}
 		require.NoError(t, err)
 		objects[o.Kind+" "+o.Metadata.Name] = o
-		if o.Kind == "Deployment" {
-			deployment = o
-		}
 	}
+}
+
+func TestTheManifestFitsTheHub(t *testing.T) {
+	objects := manifest(t, "kubernetes.yaml")
+	deployment := objects["Deployment hub"]
 	require.ElementsMatch(t, []string{"Deployment hub", "Service hub", "Service hub-admin", "PodDisruptionBudget hub"}, slices.Collect(maps.Keys(objects)))
 	pod := deployment.Spec.Template
 	require.Equal(t, map[string]string{"app": "hub"}, pod.Metadata.Labels)
@@ -229,8 +257,8 @@ func TestTheManifestFitsTheHub(t *testing.T) {
 	// The flags are ones that there are, and the ports theirs.
 	args := []string{"--admin-token=x"}
 	for _, e := range c.Env {
-		if name, ours := strings.CutPrefix(e.Name, envPrefix); ours && e.Value != "" {
-			args = append(args, "--"+strings.ToLower(strings.ReplaceAll(name, "_", "-"))+"="+e.Value)
+		if strings.HasPrefix(e.Name, envPrefix) && e.Value != "" {
+			args = append(args, "--"+flagName(e.Name)+"="+e.Value)
 		}
 	}
 	require.Equal(t, []string{"serve"}, c.Args)
@@ -262,6 +290,45 @@ func TestTheManifestFitsTheHub(t *testing.T) {
 	kernel := int64(conf.maxSpokes) * kernelBytesPerSpoke
 	require.Less(t, goLimit+kernel, limit)
 	require.Less(t, 2*conf.totalBuffer+int64(conf.maxSpokes)*processBytesPerSpoke, goLimit)
+}
+
+// What the ingress does is what interop runs of nginx.conf: the same directives with the same values.
+func TestTheIngressFitsTheHub(t *testing.T) {
+	ingress := manifest(t, "kubernetes-ingress.yaml")["Ingress hub"]
+	proxy, err := os.ReadFile("../../interop/proxies/nginx.conf")
+	require.NoError(t, err)
+	var c config
+	serveFlags(&c)
+	var directives []string
+	for name, value := range ingress.Metadata.Annotations {
+		directive := strings.ReplaceAll(strings.TrimPrefix(name, "nginx.ingress.kubernetes.io/"), "-", "_")
+		if seconds, err := strconv.Atoi(value); err == nil {
+			require.Greater(t, time.Duration(seconds)*time.Second, c.ping+c.pongTimeout, name)
+			value += "s"
+		}
+		if directive != "force_ssl_redirect" { // nginx.conf has no port without TLS
+			directives = append(directives, directive)
+			require.Contains(t, string(proxy), "\t"+directive+" "+value+";")
+		}
+	}
+	require.ElementsMatch(t, []string{"proxy_read_timeout", "proxy_send_timeout", "proxy_buffering"}, directives)
+	require.Len(t, ingress.Spec.Rules, 1)
+	rule := ingress.Spec.Rules[0]
+	require.Equal(t, []string{rule.Host}, ingress.Spec.TLS[0].Hosts)
+	require.Len(t, rule.HTTP.Paths, 1, "the spokes' path alone")
+	require.Equal(t, c.path, rule.HTTP.Paths[0].Path)
+	backend := rule.HTTP.Paths[0].Backend.Service
+	service := manifest(t, "kubernetes.yaml")["Service "+backend.Name]
+	require.Len(t, service.Spec.Ports, 1)
+	require.Equal(t, backend.Port.Name, service.Spec.Ports[0].Name)
+
+	// What kubernetes.yaml has for it is a flag, once it is no comment any more.
+	text, err := os.ReadFile("../../deploy/kubernetes.yaml")
+	require.NoError(t, err)
+	m := regexp.MustCompile(`# - \{name: HUB_TRUSTED_PROXIES, value: (\S+)\}`).FindSubmatch(text)
+	require.NotNil(t, m)
+	_, err = parseServe(t, "--trusted-proxies="+string(m[1]))
+	require.NoError(t, err)
 }
 
 // memoryOf reads 512Mi and 1Gi.
@@ -299,8 +366,16 @@ func TestTheUnitFitsTheHub(t *testing.T) {
 	require.NoError(t, err)
 	var args []string
 	for line := range strings.Lines(string(env)) {
-		if name, value, ok := strings.Cut(strings.TrimSpace(line), "="); ok && strings.HasPrefix(name, envPrefix) {
-			args = append(args, "--"+strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, envPrefix), "_", "-"))+"="+value)
+		name, value, ok := strings.Cut(strings.TrimSpace(line), "=")
+		if !ok || !strings.HasPrefix(strings.TrimLeft(name, "# "), envPrefix) {
+			continue
+		}
+		arg := "--" + flagName(strings.TrimLeft(name, "# ")) + "=" + value
+		if !strings.HasPrefix(name, "#") {
+			args = append(args, arg)
+		} else if value != "" { // an example
+			_, err := parseServe(t, arg)
+			require.NoError(t, err)
 		}
 	}
 	require.NotEmpty(t, args)

@@ -241,6 +241,9 @@ func (c *config) adminConfig(hub *fanout.Hub, server *loop.Server, verifier *aut
 	if guard != nil {
 		ac.Memory = guard.stats
 	}
+	if c.authJWKS != "" {
+		ac.Limits.Times["auth_jwks_refresh"] = c.authJWKSRefresh
+	}
 	c.engine.limits(ac.Limits.Bytes, ac.Limits.Times)
 	return ac
 }
