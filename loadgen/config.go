@@ -19,9 +19,9 @@ const (
 
 // Config says what to connect to and what to publish. Zero fields that have a default mean it.
 type Config struct {
-	URL   string // of the hub's WebSocket, ws:// or wss://
-	Token string // bearer token, sent with the handshake; none if empty
-	TLS   *tls.Config
+	URL   string      // of the hub's WebSocket, ws:// or wss://
+	Token string      // bearer token, sent with the handshake; none if empty
+	TLS   *tls.Config // for wss:// and for an Admin with https://
 
 	Spokes        int
 	StalledShare  float64      // of the spokes, which stop reading after the welcome: 0 to below 1

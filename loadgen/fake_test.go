@@ -56,14 +56,11 @@ func startFake(t *testing.T, overTLS bool) (*fakeHub, Config) {
 		pool := x509.NewCertPool()
 		pool.AddCert(f.server.Certificate())
 		c.TLS = &tls.Config{RootCAs: pool, ServerName: "example.com"}
-		plain := httptest.NewServer(mux) // the publisher trusts nobody
-		t.Cleanup(plain.Close)
-		c.Admin = plain.URL
 	} else {
 		f.server.Start()
 		c.URL = "ws" + strings.TrimPrefix(f.server.URL, "http") + "/ws"
-		c.Admin = f.server.URL
 	}
+	c.Admin = f.server.URL
 	t.Cleanup(func() {
 		f.server.Close()
 		f.mu.Lock()

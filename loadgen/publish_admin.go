@@ -3,6 +3,7 @@ package loadgen
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net/http"
@@ -24,10 +25,11 @@ type adminPublisher struct {
 	events         int
 }
 
-func newAdminPublisher(address, token string) *adminPublisher {
+// newAdminPublisher trusts an https address as secure says; nil is what is usual.
+func newAdminPublisher(address, token string, secure *tls.Config) *adminPublisher {
 	return &adminPublisher{
 		address: address + "/v1/events", token: token,
-		client: &http.Client{Timeout: publishTimeout, Transport: &http.Transport{MaxIdleConns: 1}},
+		client: &http.Client{Timeout: publishTimeout, Transport: &http.Transport{MaxIdleConns: 1, TLSClientConfig: secure.Clone()}},
 	}
 }
 

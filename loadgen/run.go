@@ -153,7 +153,7 @@ func (r *run) perform(ctx context.Context) (*Report, error) {
 
 func (r *run) openPublisher(ctx context.Context) error {
 	if r.config.Admin != "" {
-		r.publisher = newAdminPublisher(r.config.Admin, r.config.AdminToken)
+		r.publisher = newAdminPublisher(r.config.Admin, r.config.AdminToken, r.config.TLS)
 		return nil
 	}
 	p, err := newSpokePublisher(context.WithoutCancel(ctx), r)

@@ -26,7 +26,7 @@ twice or out of order, if spokes could not connect, or if publishing failed.
 
 Events are published at the hub's --admin address. With --admin off they come from one more spoke,
 and the hub has to run with --relay others. Spokes connect with wss too, at the price of a goroutine
-each; certificates are checked, see --tls-ca and --insecure.`
+each; certificates are checked, those of an https --admin as well, see --tls-ca and --insecure.`
 
 // defaultRate is the rate of a run with neither --rate nor --window.
 const defaultRate = 100

@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"crypto/tls"
 	"io"
+	"log"
 	"log/slog"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"strings"
 	"sync"
@@ -146,4 +150,27 @@ func TestTLSClientsWantToKnowTheHub(t *testing.T) {
 	https := "https://" + strings.TrimSuffix(strings.TrimPrefix(spokes, "wss://"), "/ws")
 	require.ErrorContains(t, publish(t.Context(), []string{"--admin", https, "tick:1"}), "--tls-ca FILE names who vouches for it")
 	require.Zero(t, strings.Count(metrics(t, admin), "hub_spokes 1\n"))
+}
+
+// The admin side of a hub behind a proxy that speaks TLS is trusted by the same flags as the spokes' side.
+func TestTLSOfTheAdminSideIsCheckedByTheSameFlags(t *testing.T) {
+	c, certFile, _ := newCertificate(t, t.TempDir(), "the proxy")
+	spokes, admin, _ := startHub(t)
+	target, err := url.Parse(admin)
+	require.NoError(t, err)
+	proxy := httptest.NewUnstartedServer(httputil.NewSingleHostReverseProxy(target))
+	proxy.TLS = &tls.Config{Certificates: []tls.Certificate{c.TLS}}
+	proxy.Config.ErrorLog = log.New(io.Discard, "", 0) // of those that do not trust it
+	proxy.StartTLS()
+	t.Cleanup(proxy.Close)
+	run := func(flags ...string) error {
+		if err := publish(t.Context(), append([]string{"--admin", proxy.URL, "--quiet", "tick:1"}, flags...)); err != nil {
+			return err
+		}
+		return bench(t.Context(), append([]string{"--url", spokes, "--admin", proxy.URL, "--spokes=5", "--window=2", "--duration=50ms", "--json"}, flags...))
+	}
+	require.NoError(t, run("--tls-ca="+certFile))
+	require.NoError(t, run("--insecure"))
+	err = bench(t.Context(), []string{"--url", spokes, "--admin", proxy.URL, "--spokes=5", "--duration=50ms"})
+	require.ErrorContains(t, err, "--tls-ca FILE names who vouches for it")
 }
