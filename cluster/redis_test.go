@@ -3,7 +3,9 @@ package cluster_test
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log/slog"
@@ -35,6 +37,9 @@ type redisServer struct {
 	dir     string
 	args    []string
 	cmd     *exec.Cmd
+	// Where engines connect to, if it is not address: see startSecureRedis.
+	secure string
+	tls    *tls.Config
 }
 
 func startRedis(t testing.TB, args ...string) *redisServer {
@@ -109,6 +114,9 @@ func (s *redisServer) engine(t testing.TB, change ...func(*cluster.RedisConfig))
 		Servers: []string{"redis://" + s.address}, Name: "hub", Logger: quiet,
 		PingInterval: 500 * time.Millisecond, WriteTimeout: 2 * time.Second,
 	}
+	if s.secure != "" {
+		c.Servers, c.TLS = []string{"rediss://" + s.secure}, s.tls
+	}
 	for _, fn := range change {
 		fn(&c)
 	}
@@ -120,7 +128,7 @@ func (s *redisServer) engine(t testing.TB, change ...func(*cluster.RedisConfig))
 // throughFaults returns what makes engines whose first connection goes by a faulty proxy; the next are sound.
 func throughFaults(s *redisServer, script faulty.Script, change ...func(*cluster.RedisConfig)) func(t *testing.T) cluster.Engine {
 	return func(t *testing.T) cluster.Engine {
-		p, err := faulty.New(s.address)
+		p, err := faulty.New(cmp.Or(s.secure, s.address))
 		require.NoError(t, err)
 		t.Cleanup(p.Close)
 		e := s.engine(t, change...)
@@ -301,12 +309,12 @@ func TestASentinelIsAskedForThePrimary(t *testing.T) {
 	})
 }
 
-func startSentinel(t *testing.T, primary string) *redisServer {
+func startSentinel(t *testing.T, primary string, args ...string) *redisServer {
 	t.Helper()
 	host, port, _ := net.SplitHostPort(primary)
 	file := filepath.Join(t.TempDir(), "sentinel.conf")
 	require.NoError(t, os.WriteFile(file, []byte("sentinel monitor main "+host+" "+port+" 1\n"), 0o600))
-	return startRedisFrom(t, []string{file, "--sentinel"})
+	return startRedisFrom(t, append([]string{file, "--sentinel"}, args...))
 }
 
 // TestAnyNodeOfARedisClusterWillDo: two hubs at different nodes of one hear each other.
