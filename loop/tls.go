@@ -12,6 +12,7 @@ import (
 	"unsafe"
 
 	"github.com/alkdev/hub/codec"
+	"github.com/alkdev/hub/fanout"
 	"github.com/alkdev/hub/internal/verify"
 )
 
@@ -34,6 +35,8 @@ type secureConn struct {
 	sealed []byte // ciphertext that has to be written; nil mostly
 	// +checklocks:mu
 	writing bool // Write seals; what else is sealed waits for the next time
+	// +checklocks:mu
+	overflown bool // more had to be sealed than maxBacklog; tls.Conn is of no use any more
 	// +checklocks:mu
 	shaking *shaking // nil but during the handshake
 }
@@ -170,10 +173,21 @@ func (c *secureConn) readFailed(err error) {
 		c.hangUp()
 	case c.has(flagUpgraded):
 		c.server.tlsFailures.Add(1)
-		c.fail(codec.CloseProtocolError, "tls: "+tlsProblem(err))
+		c.fail(codec.CloseProtocolError, "tls: "+c.problem(err))
 	default:
-		c.giveUpTLS(tlsProblem(err))
+		c.giveUpTLS(c.problem(err))
 	}
+}
+
+// problem returns the text of an error of tls.Conn. Once its answers do not fit any more that is the reason,
+// whatever it then says: it does not change its keys when it cannot say so, and can open nothing that follows.
+func (c *secureConn) problem(err error) string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.overflown {
+		err = errBacklog
+	}
+	return tlsProblem(err)
 }
 
 // tlsProblem returns the text of an error of crypto/tls, short enough for a close frame.
@@ -195,6 +209,7 @@ func (c *secureConn) Write(b []byte) (kept int, err error) {
 	kept, err = c.flushInto(buf)
 	if err == nil && failed != nil { // an alert was the last that is sent
 		err = failed
+		c.setCause(fanout.CauseOf(fanout.LocalSide, codec.CloseProtocolError, "tls: "+c.problem(failed)))
 		c.hangUp()
 	}
 	return kept, err
@@ -266,7 +281,7 @@ func (t *transport) Read(b []byte) (int, error) {
 // answers to key updates, for which a peer may ask as often as it likes, and read none.
 const maxBacklog = 64 << 10
 
-var errBacklog = errors.New("loop: too much for the peer to read before it reads anything")
+var errBacklog = errors.New("too many answers that wait for something to be sent")
 
 // Write implements net.Conn. It is called with tls.Conn's lock for writing held, so in the order in which
 // records were sealed.
@@ -274,6 +289,7 @@ func (t *transport) Write(b []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if !t.writing && len(t.sealed)+len(b) > maxBacklog {
+		t.overflown = true
 		return 0, errBacklog
 	}
 	t.sealed = append(t.sealed, b...)
