@@ -15,7 +15,7 @@ import (
 func TestDrawingOfThePolicies(t *testing.T) {
 	text, err := os.ReadFile("../docs/backpressure.md")
 	require.NoError(t, err)
-	lines := regexp.MustCompile("(?s)```\npublished +(.*?)\n[ |]+from.*?\n\n(.*?)\n```").FindSubmatch(text)
+	lines := regexp.MustCompile("(?s)```text\npublished +(.*?)\n[ |]+from.*?\n\n(.*?)\n```").FindSubmatch(text)
 	require.NotNil(t, lines)
 	for line := range strings.Lines(string(lines[2])) {
 		name, want, _ := strings.Cut(strings.TrimSpace(line), " ")

@@ -127,6 +127,15 @@ func spokeID(t *testing.T, h *hub) string {
 	return answer.Spokes[0].ID
 }
 
+// labels returns what the lines of a report begin with.
+func labels(report string) (labels []string) {
+	for line := range strings.Lines(report) {
+		label, _, _ := strings.Cut(line, "  ")
+		labels = append(labels, strings.TrimSpace(label))
+	}
+	return labels
+}
+
 // TestReadme runs what README.md shows for a shell. Each block is here with what it has to print; those that go on
 // are ended by the test.
 func TestReadme(t *testing.T) {
@@ -165,7 +174,11 @@ func TestReadme(t *testing.T) {
 			require.Contains(t, out, "spoke-buffer")
 		case strings.HasPrefix(first, "bin/hub bench"):
 			block = strings.NewReplacer("10000", "500", "10s", "1s", "bench", "bench --url "+h.spokes+" --admin "+h.admin).Replace(block)
-			require.Regexp(t, `(?m)^doubled +0$`, shell(t, h.admin, block))
+			out := shell(t, h.admin, block)
+			require.Regexp(t, `(?m)^doubled +0$`, out)
+			reports := snippets(t, "../README.md", "text", "", "")
+			require.Len(t, reports, 1)
+			require.Equal(t, labels(reports[0]), labels(out)[:len(labels(reports[0]))], "the report looks as it is shown")
 		default:
 			t.Errorf("nothing is known of %q", block)
 		}

@@ -1,0 +1,102 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestOperatingGuide runs what docs/operating.md shows for a shell, and holds what it prints against the block behind it.
+func TestOperatingGuide(t *testing.T) {
+	guide := blocks(documents(t, "docs/operating.md"))
+	printed := func(i int) string {
+		t.Helper()
+		require.Less(t, i+1, len(guide))
+		require.Equal(t, "text", guide[i+1].language)
+		return guide[i+1].text
+	}
+	outputs := 0
+	for i, b := range guide {
+		first, _, _ := strings.Cut(b.text, "\n")
+		switch {
+		case b.language == "text":
+			outputs--
+		case first == "hub doctor --max-spokes 50000":
+			outputs++
+			m := sound()
+			m.soft, m.hard = 20_000, 20_000 // as the page says
+			var out strings.Builder
+			require.ErrorIs(t, runDoctor(strings.Fields(first)[2:], m, &out), errUnwell)
+			shown, more := strings.CutSuffix(printed(i), "...\n")
+			require.True(t, more)
+			require.True(t, strings.HasPrefix(out.String(), shown), "%s\nis shown, this is said:\n%s", shown, out.String())
+		case strings.HasPrefix(first, "HUB_PING="):
+			outputs++
+			require.Equal(t, columns(printed(i)), columns(shell(t, b.text)))
+		case strings.HasPrefix(first, "hub serve --reuse-port"):
+			replaceAsShown(t, b.text)
+		case strings.HasPrefix(first, "systemctl enable"), strings.HasPrefix(first, "install -m 755"):
+			// There is no systemd here: TestCommandsOfTheDocuments holds it against the unit.
+		default:
+			require.Fail(t, "nothing is known of it", "%s", b.text)
+		}
+	}
+	require.Zero(t, outputs, "each output stands behind its command")
+}
+
+// columns makes the spaces between columns one: how many there are depends on the host's name, which is among the values.
+func columns(text string) string { return regexp.MustCompile(` +`).ReplaceAllString(text, " ") }
+
+// shell runs a script for which hub is this program, and returns what it prints.
+func shell(t *testing.T, script string, env ...string) string {
+	t.Helper()
+	dir := t.TempDir()
+	self, err := filepath.Abs(os.Args[0])
+	require.NoError(t, err)
+	program := fmt.Sprintf("#!/bin/sh\n%s=\"$*\" exec %s\n", childVariable, self)
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "hub"), []byte(program), 0o700))
+	cmd := exec.CommandContext(t.Context(), "bash", "-euc", script)
+	for _, variable := range os.Environ() {
+		if !strings.HasPrefix(variable, envPrefix) {
+			cmd.Env = append(cmd.Env, variable)
+		}
+	}
+	cmd.Env = append(append(cmd.Env, env...), "PATH="+dir+":"+os.Getenv("PATH"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.WaitDelay = time.Second // for those it has left behind, if it fails
+	out, err := cmd.CombinedOutput()
+	if cmd.Process != nil {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
+	}
+	require.NoError(t, err, "%s: %s", script, out)
+	return string(out)
+}
+
+// replaceAsShown replaces a hub by another one at the same port, and looks that the old one has ended and the new one serves.
+func replaceAsShown(t *testing.T, script string) {
+	t.Helper()
+	spokes, first, second := freeAddress(t), freeAddress(t), freeAddress(t)
+	script = strings.NewReplacer("127.0.0.1:8081", first, "127.0.0.1:8082", second,
+		"old=$!\n", "old=$!\nuntil hub healthcheck --admin "+first+"; do sleep 0.1; done\n").Replace(script) // it has been there for long
+	out := shell(t, script+`
+new=$!
+trap 'kill -TERM $new; wait $new' EXIT
+wait $old && echo "the old one has ended in order"
+hub healthcheck --admin `+second+` && echo "the new one is ready"
+hub healthcheck --admin `+first+` || echo "at the old address there is nobody"
+`, "HUB_LISTEN="+spokes)
+	for _, said := range []string{"the old one has ended in order", "the new one is ready", "at the old address there is nobody"} {
+		require.Contains(t, out, said)
+	}
+	_, err := http.Get("http://" + spokes + "/readyz")
+	require.Error(t, err, "both have ended")
+}
