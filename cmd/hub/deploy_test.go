@@ -133,6 +133,26 @@ func TestDashboardAndAlertsNameMetricsThatTheHubServes(t *testing.T) {
 	require.Error(t, checkExpression(families, "1 > 0"))
 }
 
+// The alerts count on the job's name, and the targets are the instances that deploy/hub.env speaks of.
+func TestPrometheusScrapesTheHubsOfDeploy(t *testing.T) {
+	pages := documents(t, "deploy/*.yaml", "deploy/hub.env")
+	var c struct {
+		RuleFiles []string `yaml:"rule_files"`
+		Jobs      []struct {
+			Name    string                       `yaml:"job_name"`
+			Targets []struct{ Targets []string } `yaml:"static_configs"`
+		} `yaml:"scrape_configs"`
+	}
+	require.NoError(t, yaml.Unmarshal([]byte(pages["deploy/prometheus.yaml"]), &c))
+	require.Contains(t, pages, "deploy/"+c.RuleFiles[0])
+	require.Len(t, c.Jobs, 1)
+	require.Contains(t, pages["deploy/alerts.yaml"], `up{job="`+c.Jobs[0].Name+`"}`)
+	require.Len(t, c.Jobs[0].Targets[0].Targets, 2)
+	for _, target := range c.Jobs[0].Targets[0].Targets {
+		require.Contains(t, pages["deploy/hub.env"], "HUB_ADMIN="+target+"\n")
+	}
+}
+
 func TestEveryAlertIsTestedAndExplained(t *testing.T) {
 	rules, err := os.ReadFile("../../deploy/alerts.yaml")
 	require.NoError(t, err)

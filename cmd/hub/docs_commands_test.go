@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -46,6 +47,7 @@ func TestCommandsOfTheDocuments(t *testing.T) {
 	for _, wrong := range []string{
 		"hub serve --no-such", "hub serve --ping soon", "hub config --spoke-lag", "bin/hub bench --spokes many", "old=1; hub publish --url x", "hub nothing",
 		"make nothing", "make soak HOURS=1", "go test -bench Nothing ./bench", "go test ./nothing", "rm -rf x", "hub tail --token $(bin/hub token --subject ada)",
+		"docker run hub", "echo HUB_ADMIN=:1 >/etc/hub/a.env", "echo HUB_ADMIN=127.0.0.1:8081 >/etc/hub/hub.env", "install -m 644 deploy/99-hub.conf /etc/99-hub.conf",
 		"systemctl start hub@a hubs@b", "install -m 755 bin/hub /usr/bin/hub", "go get github.com/other/hub", "curl http://127.0.0.1:8081/metrics | hub tails",
 	} {
 		_, err := checkLine(wrong)
@@ -66,6 +68,9 @@ func spans(text string) (found []string) {
 // checkLine looks at the commands of a line, and returns how many it knows to look at.
 func checkLine(line string) (checked int, err error) {
 	line, _, _ = strings.Cut(" "+line, " #")
+	if line = strings.TrimSpace(line); regexp.MustCompile(`^(docker|kubectl) `).MatchString(line) {
+		return 1, checkQuoted(line)
+	}
 	line = strings.NewReplacer("$(", ";", ")", ";", "&&", ";", "&", ";", "|", ";").Replace(line)
 	for command := range strings.SplitSeq(line, ";") {
 		words := split(command)
@@ -77,7 +82,7 @@ func checkLine(line string) (checked int, err error) {
 		}
 		check, known := map[string]func([]string) error{
 			"hub": checkHub, "bin/hub": checkHub, "make": checkMake, "go": checkGo, "systemctl": checkSystemctl, "install": checkInstall,
-			"curl": nil, "cd": nil, "kill": nil, "grep": nil, "npm": nil, "node": nil, "openssl": nil, "1": nil,
+			"echo": checkEcho, "journalctl": checkSystemctl, "sysctl": nil, "curl": nil, "cd": nil, "kill": nil, "grep": nil, "npm": nil, "node": nil, "openssl": nil, "1": nil,
 		}[words[0]]
 		if !known {
 			return checked, fmt.Errorf("nothing is known of %q", words[0])
@@ -258,21 +263,59 @@ func checkSystemctl(args []string) error {
 		return err
 	}
 	for _, arg := range args {
-		if !regexp.MustCompile(`^(enable|disable|start|stop|--now|hub@[ab])$`).MatchString(arg) {
+		if !regexp.MustCompile(`^(enable|disable|start|stop|--now|-u|hub@[ab])$`).MatchString(arg) {
 			return fmt.Errorf("%q is neither a verb of systemctl nor an instance that deploy/hub@.service speaks of", arg)
 		}
 	}
 	return nil
 }
 
-// checkInstall wants the binary where the unit starts it.
+// checkInstall wants the binary where the unit starts it, and a file of the kernel's settings where that says that it belongs.
 func checkInstall(args []string) error {
-	text, err := os.ReadFile("../../deploy/hub@.service")
+	if len(args) != 4 {
+		return errors.New("install MODE, FROM and TO are expected")
+	}
+	from, to := args[2], args[3]
+	if from == "bin/hub" {
+		return contains("deploy/hub@.service", "\nExecStart="+to+" serve\n")
+	}
+	return contains(from, "# "+to+";")
+}
+
+// checkEcho wants what is written to a file of the unit's to be flags, as deploy/hub.env has them for it.
+func checkEcho(args []string) error {
+	if len(args) != 2 || !regexp.MustCompile(`^>/etc/hub/[ab]\.env$`).MatchString(args[1]) {
+		return fmt.Errorf("%q is no file that the unit reads", args)
+	}
+	return errors.Join(contains("deploy/hub.env", "#   "+args[0]+"\n"), contains("deploy/hub@.service", "\nEnvironmentFile=-/etc/hub/%i.env\n"))
+}
+
+// checkQuoted wants a command for Docker or a cluster, neither of which is here, to be the one at the top of a file in
+// deploy/, and the flags in it to exist.
+func checkQuoted(line string) error {
+	files, err := filepath.Glob("../../deploy/*")
 	if err != nil {
 		return err
 	}
-	if len(args) != 4 || args[2] != "bin/hub" || !strings.Contains(string(text), "\nExecStart="+args[3]+" serve\n") {
-		return errors.New("the unit does not start what is installed")
+	found := false
+	for _, file := range files {
+		found = found || contains(strings.TrimPrefix(file, "../../"), "# "+line+"\n") == nil
 	}
-	return nil
+	if !found {
+		return fmt.Errorf("no file in deploy/ has %q", line)
+	}
+	var args []string
+	for _, m := range regexp.MustCompile(` -e (HUB_\w+)=(\S+)`).FindAllStringSubmatch(line, -1) {
+		args = append(args, "--"+flagName(m[1])+"="+m[2])
+	}
+	return runShowConfig(args, io.Discard, io.Discard)
+}
+
+// contains returns an error unless a file of the project contains a text.
+func contains(file, text string) error {
+	b, err := os.ReadFile("../../" + file)
+	if err == nil && !strings.Contains(string(b), text) {
+		err = fmt.Errorf("%s has no %q", file, text)
+	}
+	return err
 }
