@@ -24,12 +24,19 @@ func TestLinksBetweenDocumentsLeadSomewhere(t *testing.T) {
 		text, err := os.ReadFile(page)
 		require.NoError(t, err)
 		for _, link := range regexp.MustCompile(`\]\(([^)\s]+)\)`).FindAllStringSubmatch(string(text), -1) {
-			target, _, _ := strings.Cut(link[1], "#")
-			if target == "" || strings.Contains(target, "://") {
+			target, heading, _ := strings.Cut(link[1], "#")
+			if strings.Contains(target, "://") {
 				continue
 			}
-			_, err := os.Stat(filepath.Join(filepath.Dir(page), target))
+			file := page
+			if target != "" {
+				file = filepath.Join(filepath.Dir(page), target)
+			}
+			_, err := os.Stat(file)
 			require.NoError(t, err, "a link of %s", page)
+			if heading != "" {
+				require.Contains(t, headings(t, file), heading, "a link of %s to %s", page, target)
+			}
 		}
 	}
 	for _, page := range top {
@@ -39,6 +46,18 @@ func TestLinksBetweenDocumentsLeadSomewhere(t *testing.T) {
 			require.Contains(t, string(text), "docs/"+filepath.Base(p), page)
 		}
 	}
+}
+
+// headings returns what links to the headings of a page end in.
+func headings(t *testing.T, page string) (found []string) {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	require.NoError(t, err)
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(string(text), -1) {
+		plain := regexp.MustCompile(`[^\p{L}\p{N}_ -]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		found = append(found, strings.ReplaceAll(plain, " ", "-"))
+	}
+	return found
 }
 
 // TestDecisionsHaveNumbersOfTheirOwn, one after another, for code and pages name them by these.
