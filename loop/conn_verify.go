@@ -17,14 +17,15 @@ func (c *conn) checkRead() {
 
 // checkWrite holds that the caller is the shard, or before the upgrade whoever reads.
 func (c *conn) checkWrite() {
-	if c.has(flagTLS) && c.has(flagShaking|flagCloseSent) {
+	f := c.flags.Load() // once: while its welcome is written, a spoke may become one, and not be read any more
+	if f&flagTLS != 0 && f&(flagShaking|flagCloseSent) != 0 {
 		return // the handshake's goroutine; or close_notify, by whoever finds that all else has left
 	}
-	if c.has(flagUpgraded) {
+	if f&flagUpgraded != 0 {
 		c.spoke.CheckWrite(c.inFlight.Load())
 		return
 	}
-	verify.Check(c.has(flagReading), "a write before the upgrade by somebody who does not read: flags %b", c.flags.Load())
+	verify.Check(f&flagReading != 0, "a write before the upgrade by somebody who does not read: flags %b", f)
 }
 
 // enterSide notes that somebody is in one side of the connection, until leaveSide.
