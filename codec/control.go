@@ -94,6 +94,27 @@ func Control(typ, id string, payload any) Envelope {
 	return e
 }
 
+// NamesMoreThan reports whether the payload of a __subscribe or __unsubscribe holds more strings than max
+// topics and the names of their fields are. It looks no further than that, so that one message with
+// thousands costs next to nothing.
+func NamesMoreThan(max int, e Envelope) bool {
+	const fields = 2 // "topic" and "topics"
+	quotes := 0
+	for rest := []byte(e.Payload); quotes <= 2*(max+fields); {
+		i := bytes.IndexAny(rest, "\"\\")
+		if i < 0 {
+			return false
+		}
+		if rest[i] == '"' {
+			quotes++
+		} else {
+			i++ // what is escaped
+		}
+		rest = rest[i+1:]
+	}
+	return true
+}
+
 // ParseTopics reads the topics that a __subscribe or __unsubscribe names: {"topic":"a:1"},
 // {"topics":["a:1","b:*"]}, a bare string, or with a null payload the envelope's id.
 func ParseTopics(e Envelope) ([]Pattern, error) {

@@ -76,6 +76,25 @@ func TestParseTopicsReadsEveryForm(t *testing.T) {
 	}
 }
 
+func TestNamesMoreThanCountsStrings(t *testing.T) {
+	for _, c := range []struct {
+		payload string
+		max     int
+		more    bool
+	}{
+		{`null`, 1, false},
+		{`"a:1"`, 1, false},
+		{`{"topics":["a:1","a:2","a:3"]}`, 3, false},
+		{`{"topic":"a:0","topics":["a:1","a:2"]}`, 3, false},
+		{`{"topics":["a:1","a:2","a:3","a:4"]}`, 2, true},
+		{`{"topic":"a:0","topics":["a:1","a:2","a:3"]}`, 3, true},
+		{`{"topics":["a:\"1,\\","a:\\\"\"\"\"\"\"\"2"]}`, 2, false},
+		{`{"topics":["a:\"1,\\","a:\\\"2","a:\"3","a:4"]}`, 2, true},
+	} {
+		require.Equal(t, c.more, NamesMoreThan(c.max, Envelope{TypeSubscribe, "", json.RawMessage(c.payload)}), "%+v", c)
+	}
+}
+
 func TestParseTopicsTakesSpelledOutNull(t *testing.T) {
 	for _, payload := range []string{"", "null", " null\n"} {
 		patterns, err := ParseTopics(Envelope{TypeSubscribe, "a:1", json.RawMessage(payload)})

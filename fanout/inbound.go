@@ -2,6 +2,7 @@ package fanout
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"runtime/debug"
 	"strings"
@@ -53,6 +54,11 @@ func (s *Spoke) receiveReserved(e codec.Envelope) {
 		return
 	default:
 		s.refuse(e.ID, codec.CodeBadEnvelope, "type "+e.Type+" is not one that a spoke may send, types that begin with __ are reserved")
+		return
+	}
+	if most := s.shard.hub.config.MaxTopics; codec.NamesMoreThan(most, e) {
+		s.shard.hub.tooManyTopics.Add(1)
+		s.refuse(e.ID, codec.CodeTooMany, fmt.Sprintf("a %s names at most %d topics", e.Type, most))
 		return
 	}
 	patterns, err := codec.ParseTopics(e)

@@ -128,6 +128,23 @@ func TestTooManyTopicsAreRefused(t *testing.T) {
 	require.True(t, everything, "none of them counts")
 }
 
+// Not even looked at: it would take a poller for milliseconds, and the answer would repeat it.
+func TestMessagesThatNameTooManyTopicsAreRefused(t *testing.T) {
+	for _, typ := range []string{codec.TypeSubscribe, codec.TypeUnsubscribe} {
+		h := newHub(t, Config{MaxTopics: 10})
+		s, k := connect(t, h, "a:1")
+		s.Receive([]byte(`{"type":"` + typ + `","id":"9","payload":{"topics":["a:1"` + strings.Repeat(`,"a:1"`, 12) + `]}}`))
+		got := answers(t, h, k)
+		require.Len(t, got, 1)
+		var e codec.Error
+		require.NoError(t, got[0].Decode(&e))
+		require.Equal(t, codec.Error{Code: codec.CodeTooMany, Message: "a " + typ + " names at most 10 topics"}, e)
+		topics, _ := s.Topics()
+		require.Len(t, topics, 1)
+		require.EqualValues(t, 1, h.Stats().RefusedTopics[codec.CodeTooMany])
+	}
+}
+
 func TestSpokeThatGoesOnSendingNonsenseIsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHub(t, Config{})
