@@ -8,7 +8,7 @@ import "time"
 // 64 KiB of compressed messages may be 30 MiB inflated.
 const (
 	// turnTime is how long a connection is read from before the others have a turn.
-	turnTime = time.Millisecond
+	turnTime = 100 * time.Microsecond
 	// smallRead is the smallest portion; reads of less are not even timed.
 	smallRead = 512
 	// compressedRead bounds the portions of a spoke that may compress: before it is known how dear they

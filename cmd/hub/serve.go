@@ -39,7 +39,18 @@ func serve(ctx context.Context, args []string) error {
 		logger.Warn(w)
 	}
 	c.limitMemory(logger, memlimit.FromCgroup)
+	c.placePollers()
 	return runHub(ctx, &c, logger, nil)
+}
+
+// placePollers gives the pollers places in Go's scheduler beside those of the cores, unless GOMAXPROCS is
+// set. A poller waits in a system call and keeps its place meanwhile, until that is found to take long, up to
+// 10 ms later: with one core that is what a request to the admin side would wait, and a shard behind a spoke
+// that floods. Threads that want the same core are the kernel's to share out, which knows who has had little.
+func (c *config) placePollers() {
+	if os.Getenv("GOMAXPROCS") == "" {
+		runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + c.pollers)
+	}
 }
 
 // runHub runs a hub until ctx is done, then drains it. started, if not nil, is told the addresses.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync"
 	"testing"
@@ -228,4 +229,15 @@ func TestOccupiedPortIsSaidWithItsFlag(t *testing.T) {
 		require.ErrorContains(t, err, taken+": bind: address already in use")
 		require.ErrorContains(t, err, "--")
 	}
+}
+
+func TestPollersHavePlacesBesideTheCores(t *testing.T) {
+	before := runtime.GOMAXPROCS(0)
+	defer runtime.GOMAXPROCS(before)
+	t.Setenv("GOMAXPROCS", "2")
+	(&config{pollers: 3}).placePollers()
+	require.Equal(t, before, runtime.GOMAXPROCS(0), "somebody has said what it is to be")
+	t.Setenv("GOMAXPROCS", "")
+	(&config{pollers: 3}).placePollers()
+	require.Equal(t, before+3, runtime.GOMAXPROCS(0))
 }
