@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coder/websocket"
 	"github.com/stretchr/testify/require"
 )
 
@@ -52,6 +53,32 @@ func TestOperatingGuide(t *testing.T) {
 		}
 	}
 	require.Zero(t, outputs, "each output stands behind its command")
+}
+
+// TestTokensAreGivenAsThePageShows connects with a token in each of the places that docs/tokens.md has.
+func TestTokensAreGivenAsThePageShows(t *testing.T) {
+	spokes, _, _ := startHub(t, "--auth-jwt-key="+authSecret)
+	token := mint(t, time.Hour, nil, nil)
+	places := 0
+	for _, span := range spans(documents(t, "docs/tokens.md")["docs/tokens.md"]) {
+		address, options := spokes, &websocket.DialOptions{HTTPHeader: http.Header{}}
+		if script := regexp.MustCompile(`^new WebSocket\(url, \['([\w.]+)', '([\w.]+)' \+ token\]\)$`).FindStringSubmatch(span); script != nil {
+			options.Subprotocols = []string{script[1], script[2] + token}
+		} else if name, value, is := strings.Cut(span, ": "); is && strings.HasSuffix(value, " TOKEN") {
+			options.HTTPHeader.Set(name, strings.Replace(value, "TOKEN", token, 1))
+		} else if strings.HasSuffix(span, "=TOKEN") {
+			address += strings.Replace(span, "TOKEN", token, 1)
+		} else {
+			continue
+		}
+		places++
+		c, _, err := websocket.Dial(t.Context(), address, options)
+		require.NoError(t, err, span)
+		require.NoError(t, c.CloseNow())
+	}
+	require.Equal(t, 3, places)
+	_, _, err := websocket.Dial(t.Context(), spokes, nil)
+	require.Error(t, err, "without one")
 }
 
 // columns makes the spaces between columns one: how many there are depends on the host's name, which is among the values.
