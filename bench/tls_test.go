@@ -293,12 +293,16 @@ func startSecureFloor(b testing.TB, secure bool) *secureSide {
 }
 
 // BenchmarkTLS says what a delivery costs over TLS beside one without, and beside a loop of tls.Conn.Write and one of
-// write(2) over the same number of connections: all four in turns, a median each.
+// write(2) over the same number of connections: all four in turns, a median each. For 5,000 of each this process has
+// not enough descriptors: there the hubs are by themselves.
 func BenchmarkTLS(b *testing.B) {
 	defer fleet.LeaveClientsTheirCore()()
-	for _, spokes := range []int{1000, 4000} {
+	for _, spokes := range []int{1000, 4000, 5000} {
 		names := []string{"hub", "hub-tls", "write", "tls-write"}
-		sides := []*secureSide{startSecureSide(b, false), startSecureSide(b, true), startSecureFloor(b, false), startSecureFloor(b, true)}
+		sides := []*secureSide{startSecureSide(b, false), startSecureSide(b, true)}
+		if len(names)*spokes < 20_000 {
+			sides = append(sides, startSecureFloor(b, false), startSecureFloor(b, true))
+		}
 		for _, s := range sides {
 			s.connect(b, spokes)
 		}
