@@ -36,7 +36,7 @@ type secureConn struct {
 	// +checklocks:mu
 	writing bool // Write seals; what else is sealed waits for the next time
 	// +checklocks:mu
-	overflown bool // more had to be sealed than maxBacklog; tls.Conn is of no use any more
+	overflown bool // more had to be sealed than may wait; tls.Conn is of no use any more
 	// +checklocks:mu
 	shaking *shaking // nil but during the handshake
 }
@@ -277,9 +277,13 @@ func (t *transport) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// maxBacklog bounds what has been sealed and is not to be written at once: flights of the handshake, and
-// answers to key updates, for which a peer may ask as often as it likes, and read none.
-const maxBacklog = 64 << 10
+// What has been sealed and is not to be written at once is bounded: maxFlight during the handshake, and then
+// maxAnswers, to key updates mostly, for which a peer may ask as often as it likes, and read none. Peers that are
+// crypto/tls themselves take 16 in a row.
+const (
+	maxFlight  = 64 << 10
+	maxAnswers = 4 << 10
+)
 
 var errBacklog = errors.New("too many answers that wait for something to be sent")
 
@@ -288,7 +292,11 @@ var errBacklog = errors.New("too many answers that wait for something to be sent
 func (t *transport) Write(b []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.writing && len(t.sealed)+len(b) > maxBacklog {
+	limit := maxFlight
+	if t.shaking == nil {
+		limit = maxAnswers
+	}
+	if !t.writing && len(t.sealed)+len(b) > limit {
 		t.overflown = true
 		return 0, errBacklog
 	}

@@ -282,7 +282,7 @@ func TestTLSAnswersToKeyUpdatesAreBounded(t *testing.T) {
 			s, h, address := startServer(t, hc, Config{TLS: secured(), Ping: time.Hour})
 			p, u := updating(t, address, from{})
 			receive(t, life.began, "it is a spoke")
-			for range maxBacklog / updateRecord {
+			for range maxAnswers / updateRecord {
 				_, err := u.raw.Write(append(u.update(true), u.seal(contentData, whole(ws.OpPong, nil))...))
 				require.NoError(t, err)
 			}
@@ -292,7 +292,7 @@ func TestTLSAnswersToKeyUpdatesAreBounded(t *testing.T) {
 				defer c.mu.Unlock()
 				return len(c.sealed), c.overflown
 			}
-			await(t, func() bool { n, _ := waiting(); return n == maxBacklog/updateRecord*updateRecord }, "as many answers wait as may")
+			await(t, func() bool { n, _ := waiting(); return n == maxAnswers/updateRecord*updateRecord }, "as many answers wait as may")
 			_, err := u.raw.Write(u.update(true))
 			require.NoError(t, err)
 			await(t, func() bool { _, over := waiting(); return over }, "one more is too many")
