@@ -44,9 +44,17 @@ func conversations(t testing.TB) (all []conversation) {
 // conversationMax is the largest message in them.
 const conversationMax = 1200
 
+// manner is one of the ways in which a reader deals with compressed messages.
+type manner struct {
+	eager    bool
+	gathered int // of a message that is not complete, before it is looked at
+}
+
+var manners = []manner{{false, maxGatheredBytes}, {true, 0}}
+
 // outcome is what a MessageReader makes of b, fed in pieces, and the code with which it ends, or 0.
-func outcome(b []byte, max int, inflates bool, size func() int) ([]message, CloseCode) {
-	got, err := readCutBy(&MessageReader{Inflate: inflates}, b, max, size)
+func outcome(b []byte, max int, inflates bool, m manner, size func() int) ([]message, CloseCode) {
+	got, err := readCutBy(&MessageReader{Inflate: inflates, eager: m.eager}, b, max, size)
 	var bad *ProtocolError
 	if errors.As(err, &bad) {
 		return got, bad.Code
@@ -71,28 +79,31 @@ func describe(messages []message, code CloseCode) string {
 func TestConversationsAreReadTheSameAtEverySplit(t *testing.T) {
 	for _, c := range conversations(t) {
 		t.Run(c.name, func(t *testing.T) {
-			want, code := reference(c.sent, conversationMax, c.inflates)
-			require.Equal(t, c.want, describe(want, code), "by the reference")
-			for cut := range len(c.sent) + 1 { // in two; 0 is whole
-				sizes := []int{cut, len(c.sent)}
-				got, gotCode := outcome(c.sent, conversationMax, c.inflates, func() (n int) {
-					if n, sizes = sizes[0], sizes[1:]; n == 0 {
-						n = len(c.sent)
-					}
-					return n
-				})
-				require.Equal(t, code, gotCode, "cut at %d", cut)
-				require.Equal(t, want, got, "cut at %d", cut)
+			for _, m := range manners {
+				want, code := reference(c.sent, conversationMax, c.inflates, m.gathered)
+				require.Equal(t, c.want, describe(want, code), "by the reference")
+				for cut := range len(c.sent) + 1 { // in two; 0 is whole
+					sizes := []int{cut, len(c.sent)}
+					got, gotCode := outcome(c.sent, conversationMax, c.inflates, m, func() (n int) {
+						if n, sizes = sizes[0], sizes[1:]; n == 0 {
+							n = len(c.sent)
+						}
+						return n
+					})
+					require.Equal(t, code, gotCode, "cut at %d", cut)
+					require.Equal(t, want, got, "cut at %d", cut)
+				}
+				got, gotCode := outcome(c.sent, conversationMax, c.inflates, m, func() int { return 1 })
+				require.Equal(t, code, gotCode, "byte by byte")
+				require.Equal(t, want, got, "byte by byte")
 			}
-			got, gotCode := outcome(c.sent, conversationMax, c.inflates, func() int { return 1 })
-			require.Equal(t, code, gotCode, "byte by byte")
-			require.Equal(t, want, got, "byte by byte")
 		})
 	}
 }
 
 // What is wrong fails at the byte that makes it so: a text at the first byte that no valid UTF-8 can
-// have there, all else with the header or the end of its frame.
+// have there, a long compressed message where the inflater finds it, all else with the header or the end
+// of its frame.
 func TestConversationsFailAsSoonAsTheyAreWrong(t *testing.T) {
 	for _, c := range conversations(t) {
 		t.Run(c.name, func(t *testing.T) {
@@ -104,12 +115,17 @@ func TestConversationsFailAsSoonAsTheyAreWrong(t *testing.T) {
 				}
 				return -1
 			}
-			want := first(func(b []byte) CloseCode { _, code := reference(b, conversationMax, c.inflates); return code })
-			require.Equal(t, strings.Contains(c.want, "fails"), want >= 0)
-			require.Equal(t, want, first(func(b []byte) CloseCode {
-				_, code := outcome(b, conversationMax, c.inflates, func() int { return 1 })
-				return code
-			}))
+			for _, m := range manners {
+				want := first(func(b []byte) CloseCode {
+					_, code := reference(b, conversationMax, c.inflates, m.gathered)
+					return code
+				})
+				require.Equal(t, strings.Contains(c.want, "fails"), want >= 0)
+				require.Equal(t, want, first(func(b []byte) CloseCode {
+					_, code := outcome(b, conversationMax, c.inflates, m, func() int { return 1 })
+					return code
+				}))
+			}
 		})
 	}
 }

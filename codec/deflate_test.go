@@ -155,7 +155,7 @@ func TestCompressorWritesWhatTheRFCWants(t *testing.T) {
 		for _, message := range []string{"Hello", strings.Repeat("x", 1<<17), string(sampleEvent(5000))} {
 			payload := bytes.Clone(c.compress([]byte(message)))
 			require.False(t, bytes.HasSuffix(payload, []byte(syncTail)))
-			again, err := stdInflate(payload, len(message))
+			again, err := stdInflate(payload, len(message), true)
 			require.NoError(t, err)
 			require.Equal(t, message, string(again))
 		}
@@ -232,7 +232,7 @@ func benchDeflate(b *testing.B, level int, deflate func(*Frame) int) {
 
 func BenchmarkInflate(b *testing.B) {
 	benchInflate(b, func(payload []byte, size int) error {
-		return inflate(payload, 1<<16, func(message []byte) error {
+		return inflate(payload, 1<<16, Binary, func(_ Opcode, message []byte) error {
 			if len(message) != size {
 				b.Fatal("not the message")
 			}

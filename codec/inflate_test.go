@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/gobwas/ws"
 	"github.com/stretchr/testify/require"
@@ -41,10 +42,12 @@ func deflated(t testing.TB, message string) string {
 	return strings.TrimSuffix(b.String(), syncTail)
 }
 
-// readInflating is readCut on a connection that negotiated compression.
-func readInflating(b []byte, max int, size func() int) ([]message, error) {
-	return readCutBy(&MessageReader{Inflate: true}, b, max, size)
+// readInflating is readCut on a connection that negotiated compression, by a reader that is eager or not.
+func readInflating(eager bool, b []byte, max int, size func() int) ([]message, error) {
+	return readCutBy(&MessageReader{Inflate: true, eager: eager}, b, max, size)
 }
+
+var both = []bool{false, true}
 
 // The payloads of RFC 7692 section 7.2.3, and others that are right.
 var inflatable = []struct{ name, payload, message string }{
@@ -67,17 +70,21 @@ func TestCompressedMessagesOfTheRFCAreRead(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			whole := deflatedFrame(t, ws.OpText, true, c.payload)
 			for size := 1; size <= len(whole); size++ {
-				got, err := readInflating(whole, 100, func() int { return size })
-				require.NoError(t, err)
-				require.Equal(t, []message{{Text, c.message}}, got, "cut every %d bytes", size)
+				for _, eager := range both {
+					got, err := readInflating(eager, whole, 100, func() int { return size })
+					require.NoError(t, err)
+					require.Equal(t, []message{{Text, c.message}}, got, "cut every %d bytes", size)
+				}
 			}
 			for cut := range len(c.payload) + 1 {
 				two := append(deflatedFrame(t, ws.OpBinary, false, c.payload[:cut]),
 					clientFrame(t, ws.OpContinuation, true, c.payload[cut:])...)
 				for _, size := range []int{1, 3, len(two)} {
-					got, err := readInflating(two, 100, func() int { return size })
-					require.NoError(t, err)
-					require.Equal(t, []message{{Binary, c.message}}, got, "fragments cut at %d", cut)
+					for _, eager := range both {
+						got, err := readInflating(eager, two, 100, func() int { return size })
+						require.NoError(t, err)
+						require.Equal(t, []message{{Binary, c.message}}, got, "fragments cut at %d", cut)
+					}
 				}
 			}
 		})
@@ -110,16 +117,18 @@ func TestCompressedAndPlainMessagesAreTheSameHoweverBytesAreCut(t *testing.T) {
 		{Text, "whole €"}, {Text, "plain, as any message may be"}, {Ping, "between"}, {Pong, ""}, {Text, long},
 		{Text, "plain €"}, {Binary, "\xff\xfe"}, {Text, ""}, {Close, "\x03\xe8bye"},
 	}
-	for size := 1; size <= len(stream); size++ {
-		got, err := readInflating(stream, 1<<16, func() int { return size })
-		require.NoError(t, err)
-		require.Equal(t, want, got, "cut every %d bytes", size)
-	}
-	for seed := range uint64(50) {
-		rnd := rand.New(rand.NewPCG(seed, 1))
-		got, err := readInflating(stream, 1<<16, func() int { return 1 + rnd.IntN(20) })
-		require.NoError(t, err)
-		require.Equal(t, want, got, "seed %d", seed)
+	for _, eager := range both {
+		for size := 1; size <= len(stream); size++ {
+			got, err := readInflating(eager, stream, 1<<16, func() int { return size })
+			require.NoError(t, err)
+			require.Equal(t, want, got, "cut every %d bytes", size)
+		}
+		for seed := range uint64(50) {
+			rnd := rand.New(rand.NewPCG(seed, 1))
+			got, err := readInflating(eager, stream, 1<<16, func() int { return 1 + rnd.IntN(20) })
+			require.NoError(t, err)
+			require.Equal(t, want, got, "seed %d", seed)
+		}
 	}
 }
 
@@ -141,10 +150,12 @@ func TestMessagesOfManyBlocksAreInflated(t *testing.T) {
 				rest = rest[n:]
 			}
 			payload := strings.TrimSuffix(b.String(), syncTail)
-			got, err := readInflating(deflatedFrame(t, ws.OpBinary, true, payload), len(text), func() int { return 4096 })
-			require.NoError(t, err, "%s of %d bytes", name, size)
-			require.Len(t, got, 1)
-			require.True(t, got[0].payload == text)
+			for _, portion := range []int{7, 512, 4096, 1 << 20} {
+				got, err := readInflating(false, deflatedFrame(t, ws.OpBinary, true, payload), len(text), func() int { return portion })
+				require.NoError(t, err, "%s of %d bytes", name, size)
+				require.Len(t, got, 1)
+				require.True(t, got[0].payload == text)
+			}
 		}
 	}
 }
@@ -176,29 +187,33 @@ func TestMessageReaderRefusesInCompressedMessages(t *testing.T) {
 		"7.2.3.2 window of the message before":      {deflatedFrame(t, ws.OpText, true, "\xf2\x00\x11\x00\x00"), CloseInvalidUTF8, "inflated"},
 		"reserved block type":                       {deflatedFrame(t, ws.OpText, true, "\x06"), CloseInvalidUTF8, "inflated"},
 		"lengths of a stored block that disagree":   {deflatedFrame(t, ws.OpText, true, "\x00\x05\x00\xfa\xfeHello\x00"), CloseInvalidUTF8, "inflated"},
-		"stored block that is cut off":              {deflatedFrame(t, ws.OpText, true, "\x00\xff\x00\x00\xffHello"), CloseInvalidUTF8, "inflated"},
+		"stored block that is cut off":              {deflatedFrame(t, ws.OpBinary, true, "\x00\xff\x00\x00\xffHello"), CloseInvalidUTF8, "inflated"},
 		"distance to before the message":            {deflatedFrame(t, ws.OpText, true, "\x02\x08\x20\x80\x00"), CloseInvalidUTF8, "inflated"},
 		"distance to before the end of a stream":    {deflatedFrame(t, ws.OpText, true, "\xf3\x48\xcd\xc9\xc9\x07\x00\x02\x13\x00\x00\x00"), CloseInvalidUTF8, "inflated"},
 		"Huffman code without the end of the block": {deflatedFrame(t, ws.OpText, true, "\x04\x04\x10\x04\x04\x10\xec\xc01\x01\x00\x00\x00\xc2 \xfb\xa76\xc4^\x18"+strings.Repeat("\x00", 100)), CloseInvalidUTF8, "inflated"},
-		"plain text":                              {deflatedFrame(t, ws.OpText, true, `{"type":"tick","id":"42"}`), CloseInvalidUTF8, "inflated"},
-		"gzip":                                    {deflatedFrame(t, ws.OpText, true, "\x1f\x8b\x08\x00\x00\x00\x00\x00"), CloseInvalidUTF8, "inflated"},
-		"8.1 invalid UTF-8":                       {deflatedFrame(t, ws.OpText, true, deflated(t, "a\xff")), CloseInvalidUTF8, "UTF-8"},
-		"8.1 cut off character at the end":        {deflatedFrame(t, ws.OpText, true, deflated(t, "a\xe2\x82")), CloseInvalidUTF8, "UTF-8"},
-		"one byte over the limit":                 {deflatedFrame(t, ws.OpBinary, true, deflated(t, strings.Repeat("x", 1001))), CloseTooBig, ""},
-		"far over the limit":                      {deflatedFrame(t, ws.OpText, true, deflated(t, strings.Repeat("x", 1<<20))), CloseTooBig, ""},
-		"over the limit, then what is no DEFLATE": {deflatedFrame(t, ws.OpText, true, deflated(t, strings.Repeat("x", 1<<20))+"\x06"), CloseTooBig, ""},
-		"empty blocks without end":                {deflatedFrame(t, ws.OpText, true, strings.Repeat("\x00\x00\x00\xff\xff", 250)), CloseTooBig, ""},
-		"a length of 2^62, not waited for":        {[]byte{0xc2, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4}, CloseTooBig, ""},
-		"over the limit in compressed fragments":  {frames(deflatedFrame(t, ws.OpText, false, strings.Repeat("x", 700)), clientFrame(t, ws.OpContinuation, true, strings.Repeat("x", 700))), CloseTooBig, ""},
+		"plain text":                                {deflatedFrame(t, ws.OpBinary, true, `{"type":"tick","id":"42"}`), CloseInvalidUTF8, "inflated"},
+		"gzip":                                      {deflatedFrame(t, ws.OpText, true, "\x1f\x8b\x08\x00\x00\x00\x00\x00"), CloseInvalidUTF8, "inflated"},
+		"8.1 invalid UTF-8":                         {deflatedFrame(t, ws.OpText, true, deflated(t, "a\xff")), CloseInvalidUTF8, "UTF-8"},
+		"8.1 cut off character at the end":          {deflatedFrame(t, ws.OpText, true, deflated(t, "a\xe2\x82")), CloseInvalidUTF8, "UTF-8"},
+		"one byte over the limit":                   {deflatedFrame(t, ws.OpBinary, true, deflated(t, strings.Repeat("x", 1001))), CloseTooBig, ""},
+		"far over the limit":                        {deflatedFrame(t, ws.OpText, true, deflated(t, strings.Repeat("x", 1<<20))), CloseTooBig, ""},
+		"over the limit, then what is no DEFLATE":   {deflatedFrame(t, ws.OpText, true, deflated(t, strings.Repeat("x", 1<<20))+"\x06"), CloseTooBig, ""},
+		"empty blocks without end":                  {deflatedFrame(t, ws.OpText, true, strings.Repeat("\x00\x00\x00\xff\xff", 250)), CloseTooBig, ""},
+		"a length of 2^62, not waited for":          {[]byte{0xc2, 0xff, 0x40, 0, 0, 0, 0, 0, 0, 0, 1, 2, 3, 4}, CloseTooBig, ""},
+		"over the limit in compressed fragments":    {frames(deflatedFrame(t, ws.OpText, false, "\x00\xff\xff\x00\x00"+strings.Repeat("x", 700)), clientFrame(t, ws.OpContinuation, true, strings.Repeat("x", 700))), CloseTooBig, ""},
+		"not UTF-8, and behind that over the limit": {deflatedFrame(t, ws.OpText, true, deflated(t, "\xff"+strings.Repeat("x", 2000))), CloseInvalidUTF8, "UTF-8"},
+		"over the limit, and behind that not UTF-8": {deflatedFrame(t, ws.OpText, true, deflated(t, strings.Repeat("x", 1001)+"\xff")), CloseTooBig, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, size := range []int{1, len(c.in)} {
-				got, err := readInflating(c.in, 1000, func() int { return size })
-				var perr *ProtocolError
-				require.ErrorAs(t, err, &perr)
-				require.Equal(t, c.code, perr.Code, "%v", err)
-				require.Contains(t, perr.Problem, c.problem)
-				require.Empty(t, got)
+				for _, eager := range both {
+					got, err := readInflating(eager, c.in, 1000, func() int { return size })
+					var perr *ProtocolError
+					require.ErrorAs(t, err, &perr)
+					require.Equal(t, c.code, perr.Code, "%v", err)
+					require.Contains(t, perr.Problem, c.problem)
+					require.Empty(t, got)
+				}
 			}
 		})
 	}
@@ -214,11 +229,13 @@ func TestMessagesOfTheLargestSizeAreInflated(t *testing.T) {
 			_, _ = io.WriteString(w, text)
 			require.NoError(t, w.Flush())
 			payload := strings.TrimSuffix(b.String(), syncTail)
-			got, err := readInflating(deflatedFrame(t, ws.OpText, true, payload), max, func() int { return 1 << 20 })
-			require.NoError(t, err, "%d bytes at level %d", max, level)
-			require.Equal(t, []message{{Text, text}}, got)
-			_, err = readInflating(deflatedFrame(t, ws.OpText, true, payload), max-1, func() int { return 1 << 20 })
-			require.Equal(t, tooBig(max-1), err)
+			for _, portion := range []int{100, 1 << 20} {
+				got, err := readInflating(true, deflatedFrame(t, ws.OpText, true, payload), max, func() int { return portion })
+				require.NoError(t, err, "%d bytes at level %d", max, level)
+				require.Equal(t, []message{{Text, text}}, got)
+				_, err = readInflating(true, deflatedFrame(t, ws.OpText, true, payload), max-1, func() int { return portion })
+				require.Equal(t, tooBig(max-1), err)
+			}
 		}
 	}
 }
@@ -229,11 +246,11 @@ func TestBombsTakeNoMoreThanTheLimit(t *testing.T) {
 	require.Less(t, len(bomb), max) // else its length would give it away
 	i := newInflater()
 	for range 2 {
-		message, err := i.inflate(bomb, max)
+		message, err := i.inflate(bomb, max, true)
 		require.ErrorIs(t, err, errInflatedTooBig)
 		require.Nil(t, message)
 		require.LessOrEqual(t, cap(i.out), max+1<<13) // up to the allocator's next size
-		require.Less(t, len(i.in)-i.src.Len(), len(bomb)/4, "it stops reading")
+		require.Less(t, i.src.at, len(bomb)/4, "it stops reading")
 	}
 	i.release()
 	require.Zero(t, cap(i.out), "a pool keeps no large buffers")
@@ -283,18 +300,29 @@ func TestMessageReaderInflatesWithoutAllocating(t *testing.T) {
 	require.NotZero(t, n)
 }
 
-// stdInflate is inflate by readers that have seen nothing before.
-func stdInflate(payload []byte, max int) ([]byte, error) {
-	src := bytes.NewReader(append(bytes.Clone(payload), inflateTail...))
-	var all []byte
-	for src.Len() > len(inflateTail) {
-		b, err := io.ReadAll(io.LimitReader(stdflate.NewReader(src), int64(max+1-len(all))))
-		all = append(all, b...)
-		switch {
-		case len(all) > max:
-			return nil, errInflatedTooBig
-		case err != nil:
-			return nil, err
+// stdInflate inflates by readers that have seen nothing before. Of a payload that is not whole it returns
+// what an inflater gives out that waits for more: it fills a window first.
+func stdInflate(payload []byte, max int, whole bool) (all []byte, err error) {
+	tail := ""
+	if whole {
+		tail = inflateTail
+	}
+	src := bytes.NewReader(append(bytes.Clone(payload), tail...))
+	buf := make([]byte, 1<<16) // more than one Read returns
+	for src.Len() > len(tail) {
+		r := stdflate.NewReader(src)
+		for err = nil; err == nil; {
+			var n int
+			n, err = r.Read(buf)
+			if err == io.ErrUnexpectedEOF && !whole {
+				return all, nil
+			}
+			if all = append(all, buf[:n]...); len(all) > max {
+				return all[:max+1], errInflatedTooBig
+			}
+		}
+		if err != io.EOF {
+			return all, err
 		}
 	}
 	return all, nil
@@ -316,26 +344,48 @@ func FuzzInflate(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, limit uint16, cut uint8) {
 		// As a message: what is deflated inflates to the same.
 		c := compressors[MinDeflateLevel+int(cut)%MaxDeflateLevel]
-		again, err := i.inflate(c.compress(in), len(in))
+		again, err := i.inflate(c.compress(in), len(in), utf8.Valid(in))
 		require.NoError(t, err)
 		require.True(t, bytes.Equal(in, again))
 
 		// As a payload: read whatever was read before, up to the limit.
 		max := int(limit)
-		got, err := i.inflate(in, max)
-		require.LessOrEqual(t, len(got), max)
-		want, wantErr := stdInflate(in, max)
-		require.Equal(t, wantErr == nil, err == nil, "%v, a new reader: %v", err, wantErr)
-		require.Equal(t, wantErr == errInflatedTooBig, err == errInflatedTooBig)
-		require.True(t, bytes.Equal(want, got))
+		got, err := i.inflate(in, max, false)
+		want, wantErr := stdInflate(in, max, true)
+		require.Equal(t, wantErr, err)
+		if err == nil {
+			require.LessOrEqual(t, len(got), max)
+			require.True(t, bytes.Equal(want, got))
+		}
+		for _, text := range both { // the same as it arrives
+			whole, wholeErr := i.inflate(in, max, text)
+			whole = bytes.Clone(whole)
+			i.begin(max, text)
+			var err error
+			for rest := in; err == nil; {
+				n := min(1+int(cut), len(rest))
+				final := n == len(rest)
+				if err = i.feed(rest[:n], final); final {
+					break
+				}
+				rest = rest[n:]
+			}
+			require.Equal(t, wholeErr, err)
+			if err == nil {
+				require.True(t, bytes.Equal(whole, i.out))
+			}
+			i.end()
+		}
 
 		// As a stream: the same however it is cut.
-		whole, wholeErr := readInflating(in, max, func() int { return len(in) })
-		pieces, piecesErr := readInflating(in, max, func() int { return 1 + int(cut) })
-		require.Equal(t, whole, pieces)
-		require.Equal(t, wholeErr, piecesErr)
-		for _, m := range whole {
-			require.LessOrEqual(t, len(m.payload), max+125) // 125: a control frame's have a limit of their own
+		for _, eager := range both {
+			whole, wholeErr := readInflating(eager, in, max, func() int { return len(in) })
+			pieces, piecesErr := readInflating(eager, in, max, func() int { return 1 + int(cut) })
+			require.Equal(t, whole, pieces)
+			require.Equal(t, wholeErr, piecesErr)
+			for _, m := range whole {
+				require.LessOrEqual(t, len(m.payload), max+125) // 125: a control frame's have a limit of their own
+			}
 		}
 	})
 }

@@ -38,11 +38,14 @@ type MessageReader struct {
 	frame     ws.Header // the frame that the payload belongs to
 	read      int64     // payload bytes of it seen so far
 
-	op       Opcode // of the message under way, 0 between messages
-	deflated bool   // it is compressed
-	message  []byte // its payload so far
-	checked  int    // bytes of message known to be complete, valid UTF-8
-	control  []byte // payload so far of a control frame
+	op       Opcode    // of the message under way, 0 between messages
+	deflated bool      // it is compressed
+	size     int       // payload bytes of it seen so far
+	message  []byte    // these, as far as they are kept
+	checked  int       // bytes of message known to be complete, valid UTF-8
+	arriving *inflater // that inflates it as it arrives; nil if it is kept until it is complete
+	eager    bool      // a test's: inflate from the first byte that arrives
+	control  []byte    // payload so far of a control frame
 }
 
 // Idle reports whether the reader stands between two messages and holds no bytes.
@@ -52,20 +55,41 @@ func (r *MessageReader) Idle() bool { return r.n == 0 && !r.inPayload && r.op ==
 const maxKeptBytes = 16 << 10
 
 // Release gives up a large buffer and forgets the connection, for an idle reader that goes back to a
-// pool.
+// pool. A reader of a connection that has ended in the middle of a message must be released too, for
+// what inflates it, and not be used again.
 func (r *MessageReader) Release() {
 	r.Inflate = false
+	r.abandon()
 	if cap(r.message) > maxKeptBytes {
 		r.message = nil
 	}
 	r.src.Reset(nil)
 }
 
+// abandon gives back what inflates the message under way.
+func (r *MessageReader) abandon() {
+	if r.arriving != nil {
+		r.arriving.giveBack()
+		r.arriving = nil
+	}
+}
+
 // Feed reads on in b, which it may overwrite and does not retain. It calls on for every complete
 // message and control frame (Text, Binary, Close, Ping or Pong) with the unmasked payload, which is
 // valid until on returns. It stops at the first error: on's own, or a *ProtocolError; after that
 // the reader must not be used again. A message is at most max bytes long, as it is and inflated.
+//
+// What b costs is its own: a message that arrives in many portions does not leave more than
+// maxGatheredBytes of them to the last one.
 func (r *MessageReader) Feed(b []byte, max int, on func(op Opcode, payload []byte) error) error {
+	err := r.feed(b, max, on)
+	if err != nil {
+		r.abandon()
+	}
+	return err
+}
+
+func (r *MessageReader) feed(b []byte, max int, on func(op Opcode, payload []byte) error) error {
 	for len(b) > 0 || r.inPayload && r.read == r.frame.Length {
 		if !r.inPayload {
 			rest, err := r.feedHeader(b, max)
@@ -130,7 +154,7 @@ func (r *MessageReader) feedHeader(b []byte, max int) ([]byte, error) {
 		if r.deflated {
 			limit = maxDeflatedBytes(max)
 		}
-		if h.Length > int64(limit-len(r.message)) {
+		if h.Length > int64(limit-r.size) {
 			return nil, tooBig(max)
 		}
 	}
@@ -176,17 +200,49 @@ func (r *MessageReader) feedPayload(b []byte, max int, on func(Opcode, []byte) e
 		return r.feedControl(b, whole, done, on)
 	}
 	final := done && r.frame.Fin
-	if final && whole && len(r.message) == 0 {
+	if final && whole && r.size == 0 {
 		return r.deliver(b, max, on)
+	}
+	r.size += len(b)
+	if r.arriving != nil || r.deflated && !final && (r.size > maxGatheredBytes || r.eager && r.size > 0) {
+		return r.inflateArriving(b, final, max, on)
 	}
 	r.message = append(r.message, b...)
 	if final {
 		return r.deliver(r.message, max, on)
 	}
 	if r.op == Text && !r.deflated {
-		return r.checkText()
+		var err error
+		r.checked, err = checkText(r.message, r.checked)
+		return err
 	}
 	return nil
+}
+
+// inflateArriving inflates b, the next part of the message under way, with what has been kept of it.
+func (r *MessageReader) inflateArriving(b []byte, final bool, max int, on func(Opcode, []byte) error) error {
+	i := r.arriving
+	if i == nil {
+		i = inflaters.Get().(*inflater)
+		i.begin(max, r.op == Text)
+		r.arriving = i
+		kept := r.message
+		r.message = nil
+		if err := i.feed(kept, false); err != nil {
+			return inflateError(err, max)
+		}
+	}
+	if err := i.feed(b, final); err != nil {
+		return inflateError(err, max)
+	}
+	if !final {
+		return nil
+	}
+	op := r.op
+	r.arriving = nil
+	r.endMessage()
+	defer i.giveBack()
+	return on(op, i.out)
 }
 
 func (r *MessageReader) feedControl(b []byte, whole, done bool, on func(Opcode, []byte) error) error {
@@ -205,25 +261,27 @@ func (r *MessageReader) feedControl(b []byte, whole, done bool, on func(Opcode, 
 // deliver reports the message under way, of which b is the complete payload.
 func (r *MessageReader) deliver(b []byte, max int, on func(Opcode, []byte) error) error {
 	op, deflated, checked := r.op, r.deflated, r.checked
-	r.op, r.deflated, r.message, r.checked = 0, false, r.message[:0], 0
-	report := func(message []byte) error {
-		if op == Text && !utf8.Valid(message[checked:]) {
-			return errNotUTF8
-		}
-		return on(op, message)
-	}
+	r.endMessage()
 	if deflated {
-		return inflate(b, max, report)
+		return inflate(b, max, op, on)
 	}
-	return report(b)
+	if op == Text && !utf8.Valid(b[checked:]) {
+		return errNotUTF8
+	}
+	return on(op, b)
+}
+
+func (r *MessageReader) endMessage() {
+	r.op, r.deflated, r.size, r.message, r.checked = 0, false, 0, r.message[:0], 0
 }
 
 var errNotUTF8 = &ProtocolError{CloseInvalidUTF8, "text message is not valid UTF-8"}
 
-// checkText fails as soon as the message cannot become valid UTF-8 any more. A character that is cut
+// checkText looks at what a text has beyond its first checked bytes, which are valid UTF-8, and returns how
+// many are now. It fails as soon as the text cannot become valid UTF-8 any more. A character that is cut
 // off is left for the next time.
-func (r *MessageReader) checkText() error {
-	b := r.message[r.checked:]
+func checkText(text []byte, checked int) (int, error) {
+	b := text[checked:]
 	end := len(b)
 	for i := max(0, end-utf8.UTFMax+1); i < end; i++ {
 		if utf8.RuneStart(b[i]) && !utf8.FullRune(b[i:]) {
@@ -231,8 +289,7 @@ func (r *MessageReader) checkText() error {
 		}
 	}
 	if !utf8.Valid(b[:end]) {
-		return errNotUTF8
+		return checked, errNotUTF8
 	}
-	r.checked += end
-	return nil
+	return checked + end, nil
 }

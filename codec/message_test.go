@@ -32,6 +32,7 @@ func readCut(b []byte, max int, size func() int) (got []message, err error) {
 
 func readCutBy(r *MessageReader, b []byte, max int, size func() int) (got []message, err error) {
 	b = bytes.Clone(b)
+	defer r.Release()
 	for len(b) > 0 && err == nil {
 		n := min(len(b), size())
 		err = r.Feed(b[:n], max, func(op Opcode, payload []byte) error {
@@ -178,11 +179,13 @@ func FuzzMessageReader(f *testing.F) {
 		f.Add(c.sent, uint8(len(c.sent)), c.inflates)
 	}
 	f.Fuzz(func(t *testing.T, in []byte, cut uint8, inflates bool) {
-		want, wantCode := reference(in, 4096, inflates)
-		for _, size := range []int{len(in), 1 + int(cut)} {
-			got, code := outcome(in, 4096, inflates, func() int { return size })
-			require.Equal(t, want, got)
-			require.Equal(t, wantCode, code)
+		for _, m := range manners {
+			want, wantCode := reference(in, 4096, inflates, m.gathered)
+			for _, size := range []int{len(in), 1 + int(cut)} {
+				got, code := outcome(in, 4096, inflates, m, func() int { return size })
+				require.Equal(t, want, got)
+				require.Equal(t, wantCode, code)
+			}
 		}
 	})
 }

@@ -8,8 +8,9 @@ import (
 
 // reference reads what a client sends as RFC 6455 section 5 has it: all at once, and with no regard for
 // speed. It returns the messages and the code with which the connection is to be closed, 0 if b ends
-// before anything is wrong. It shares nothing with MessageReader, which is held against it.
-func reference(b []byte, max int, inflating bool) (got []message, code CloseCode) {
+// before anything is wrong. It shares nothing with MessageReader, which is held against it. As long as a
+// compressed message is not complete its first bytes are not looked at, up to the number of gathered.
+func reference(b []byte, max int, inflating bool, gathered int) (got []message, code CloseCode) {
 	var (
 		op       Opcode // of the message under way
 		deflates bool
@@ -61,25 +62,35 @@ func reference(b []byte, max int, inflating bool) (got []message, code CloseCode
 		if op == Text && !deflates && !prefixOfUTF8(payload, final) {
 			return got, CloseInvalidUTF8
 		}
+		plain := payload
+		if deflates && (final || len(payload) > gathered) {
+			if plain, code = referenceInflate(payload, max, op == Text, final); code != 0 {
+				return got, code
+			}
+		}
 		if !complete {
 			return got, 0
 		}
 		if !final {
 			continue
 		}
-		if deflates {
-			plain, err := stdInflate([]byte(payload), max)
-			switch {
-			case err == errInflatedTooBig:
-				return got, CloseTooBig
-			case err != nil, op == Text && !utf8.Valid(plain):
-				return got, CloseInvalidUTF8
-			}
-			payload = string(plain)
-		}
-		got = append(got, message{op, payload})
+		got = append(got, message{op, plain})
 		op = 0
 	}
+}
+
+// referenceInflate returns what a payload becomes, and the first thing that is wrong with it.
+func referenceInflate(payload string, max int, text, whole bool) (plain string, code CloseCode) {
+	b, err := stdInflate([]byte(payload), max, whole)
+	switch {
+	case text && !prefixOfUTF8(string(b), whole && err == nil):
+		return "", CloseInvalidUTF8
+	case err == errInflatedTooBig:
+		return "", CloseTooBig
+	case err != nil:
+		return "", CloseInvalidUTF8
+	}
+	return string(b), 0
 }
 
 type referenceHeader struct {

@@ -99,7 +99,10 @@ func (c *conn) finish() {
 		return
 	}
 	c.server.conns.remove(c)
-	c.reader = nil // not to the pool: it is in the middle of something
+	if c.reader != nil {
+		c.reader.Release() // not to the pool: it is in the middle of something
+		c.reader = nil
+	}
 	if c.has(flagUpgraded) {
 		c.spoke.Detach(*c.cause.Load())
 	}
