@@ -1,6 +1,7 @@
 package fanout
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -15,6 +16,7 @@ import (
 type index struct {
 	all   takers             // those without subscriptions, and those subscribed to "*"
 	sets  map[string]*takers // by pattern, "type:*" and "type:id"
+	most  int                // how many sets there have been in that map
 	bytes int64              // what subscriptions take, see memory.go
 	told  int64              // how much of that is in Hub.topicBytes
 
@@ -143,6 +145,7 @@ func (x *index) enter(s *Spoke, p codec.Pattern) (position int32) {
 	if set == nil {
 		set = &takers{}
 		x.sets[p.String()] = set
+		x.most = max(x.most, len(x.sets))
 		x.bytes += setBytes
 		x.wanted(p, 1)
 	}
@@ -168,9 +171,21 @@ func (x *index) leave(s *Spoke, p codec.Pattern, position int32) {
 	}
 	if len(set.spokes) == 0 {
 		delete(x.sets, p.String())
+		x.shrink()
 		x.bytes -= setBytes
 		x.wanted(p, -1)
 	}
+}
+
+// shrink makes the map of sets anew once next to nothing is left of what it has held: it keeps room for that,
+// some 30 bytes a set, and a flood of topics would never be over.
+func (x *index) shrink() {
+	if x.most < 1<<10 || len(x.sets) > x.most/32 {
+		return
+	}
+	sets := make(map[string]*takers, len(x.sets))
+	maps.Copy(sets, x.sets)
+	x.sets, x.most = sets, len(sets)
 }
 
 func (x *index) wanted(p codec.Pattern, n int) {

@@ -204,6 +204,26 @@ func checkTakers(t *testing.T, x *index, model indexModel, typ, id string, borro
 	return loans
 }
 
+// A map keeps the room for what it once held.
+func TestAFloodOfTopicsLeavesNoRoomBehind(t *testing.T) {
+	h := newHub(t, Config{Shards: 1, MaxTopics: 3000})
+	connect(t, h, "stays:1")
+	s, _ := connect(t, h)
+	var flood []codec.Pattern
+	for i := range 3000 {
+		flood = append(flood, pattern(t, fmt.Sprint("flood:", i)))
+	}
+	x := &s.shard.index
+	require.NoError(t, s.Subscribe(flood...))
+	require.Equal(t, 3001, x.most)
+	s.Unsubscribe(flood[:2950]...)
+	require.LessOrEqual(t, x.most, 3001/32, "another map has taken its place")
+	require.Len(t, x.sets, 51)
+	require.Equal(t, 1, dispatch(t, h, event("flood", "2999", 2)))
+	require.Equal(t, 0, dispatch(t, h, event("flood", "1", 2)))
+	require.Equal(t, 1, dispatch(t, h, event("stays", "1", 2)))
+}
+
 func TestSubscriptionReplacesEverything(t *testing.T) {
 	h := newHub(t, Config{})
 	s, _ := connect(t, h)
