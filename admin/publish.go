@@ -53,11 +53,14 @@ func (s *Server) readEvents(w http.ResponseWriter, r *http.Request) ([]codec.Env
 	if p != nil {
 		return nil, p
 	}
+	tooBig := newProblem(http.StatusRequestEntityTooLarge, "body_too_large", "the body has more than %d bytes", s.config.MaxBodyBytes)
+	if r.ContentLength > s.config.MaxBodyBytes {
+		return nil, tooBig // unread
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, s.config.MaxBodyBytes))
-	var tooBig *http.MaxBytesError
 	switch {
-	case errors.As(err, &tooBig):
-		return nil, newProblem(http.StatusRequestEntityTooLarge, "body_too_large", "the body has more than %d bytes", tooBig.Limit)
+	case errors.As(err, new(*http.MaxBytesError)):
+		return nil, tooBig
 	case err != nil:
 		return nil, newProblem(http.StatusBadRequest, "bad_body", "the body could not be read: %v", err)
 	}
