@@ -254,10 +254,13 @@ func (a *attacker) flood(n int, m manner, units int, batch []byte, first ...[]by
 	})
 }
 
+// crowdAtOnce is how many of a crowd connect, and begin to do what they do, at a time.
+const crowdAtOnce = 64
+
 // crowd makes n spokes that do fn, each once, and stay until the attack is over.
 func (a *attacker) crowd(n int, m manner, fn func(i int, c *net.TCPConn)) {
 	var all sync.WaitGroup
-	atOnce := make(chan struct{}, 64)
+	atOnce := make(chan struct{}, crowdAtOnce)
 	for i := range n {
 		all.Go(func() {
 			atOnce <- struct{}{}

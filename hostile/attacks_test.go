@@ -260,7 +260,7 @@ func widePattern(a *attacker) {
 	var crowd sync.WaitGroup
 	defer crowd.Wait()
 	crowd.Go(func() {
-		a.crowd(a.pick(100, 9000), manner{path: "/ws?topic=watch:*", reads: true}, func(int, *net.TCPConn) {})
+		a.crowd(a.pick(100, 200), manner{path: "/ws?topic=watch:*", reads: true}, func(int, *net.TCPConn) {})
 	})
 	b, n := a.repeated(append(text(`{"type":"__unsubscribe","id":"watch:*"}`), text(`{"type":"__subscribe","id":"watch:*"}`)...))
 	a.flood(4, manner{reads: true}, 2*n, b)
@@ -330,19 +330,23 @@ func slowAdmin(a *attacker) {
 	})
 }
 
-// adminBodies are as large as the hub lets them be, and larger.
+// adminBodies are as large as the hub lets them be, and every other one is announced as larger.
 func adminBodies(a *attacker) {
-	chunk := bytes.Repeat([]byte("["), a.pick(2<<20, 1<<20)) // of which the short form sends six
-	a.each(a.pick(1, 4), func(int) {
+	chunk := bytes.Repeat([]byte("["), a.pick(2<<20, 1<<20)) // of which the short form sends four
+	a.each(a.pick(2, 4), func(i int) {
 		c := a.dial(a.Admin, 0)
 		if c == nil {
 			return
 		}
 		defer c.Close()
-		if !a.send(c, []byte("POST /v1/events HTTP/1.1\r\nHost: hub.example\r\nContent-Length: 1000000000\r\n\r\n")) {
+		length := 8 << 20
+		if i%2 > 0 {
+			length = 1e9
+		}
+		if !a.send(c, fmt.Appendf(nil, "POST /v1/events HTTP/1.1\r\nHost: hub.example\r\nContent-Length: %d\r\n\r\n", length)) {
 			return
 		}
-		for left := times; (a.Long || left > 0) && a.send(c, chunk); left-- {
+		for ; length > 0 && a.send(c, chunk); length -= len(chunk) {
 			a.units.Add(int64(len(chunk) >> 20))
 		}
 	})

@@ -12,7 +12,8 @@
 // and no CPU are bounded, and nothing of the hub's own that depends on time may end a spoke that behaves.
 //
 // make hostile runs the long form, for SECONDS each, on a machine that does nothing else. An attacker
-// never stops there, but runs only when nobody else wants the core: what is measured is the hub. What those
-// who behave wait for may take twice as long as in quiet (the worse of before and after, in the same run),
-// and the turns of the attackers' connections on top, a millisecond each, and a slice of the scheduler.
+// never stops there, but it shares one core with those who behave and runs only when nobody else wants that: what
+// is measured is the hub. What those who behave wait for may take twice as long as in quiet (the worse of
+// before and after, in the same run), and what the hub does for the attackers first on top (table_test.go), and two
+// slices of the kernel's scheduler.
 package hostile

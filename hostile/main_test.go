@@ -63,7 +63,7 @@ const eventsPerSec = 100
 func formNow() form {
 	if *seconds > 0 {
 		n := *seconds * eventsPerSec
-		return form{Long: true, spokes: 40, during: n, before: n / 2, after: n / 2, asks: 5 * time.Millisecond, comes: 20 * time.Millisecond}
+		return form{Long: true, spokes: 40, during: n, before: n, after: n, asks: 5 * time.Millisecond, comes: 20 * time.Millisecond}
 	}
 	return form{spokes: 8, during: eventsPerSec / 5, after: 2, asks: 15 * time.Millisecond, comes: 40 * time.Millisecond}
 }

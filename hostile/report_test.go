@@ -31,7 +31,7 @@ func (r row) load() float64 { return 100 * r.during.CPU.Seconds() / r.during.Ela
 func short(d time.Duration) time.Duration { return d.Round(10 * time.Microsecond) }
 
 var tableHead = sync.OnceFunc(func() {
-	fmt.Fprintln(os.Stdout, "| attack | units a second | CPU a unit | memory | events, answers, greetings |")
+	fmt.Fprintln(os.Stdout, "| attack | units a second | CPU a unit | memory | p99 in ms of events; answers; connecting |")
 	fmt.Fprintln(os.Stdout, "|---|---|---|---|---|")
 })
 
@@ -39,13 +39,14 @@ var tableHead = sync.OnceFunc(func() {
 func report(r row) {
 	tableHead()
 	rate := float64(r.done.Units) / r.during.Elapsed.Seconds()
-	fmt.Fprintf(os.Stdout, "| %s | %s %ss | %v of %v | %+.1f of %d MiB | %s, %s, %s |\n",
+	fmt.Fprintf(os.Stdout, "| %s | %s %ss | %v of %v | %+.1f of %d MiB | %s; %s; %s |\n",
 		r.attack.name, count(rate), r.attack.unit, r.perUnit.Round(time.Nanosecond), r.attack.cpu, float64(r.growth)/mib, r.attack.growth/mib,
 		r.pair(r.during.Events, r.quiet.Events), r.pair(r.during.Answers, r.quiet.Answers), r.pair(r.during.Greetings, r.quiet.Greetings))
 }
 
+// pair shows what was waited, in quiet and as the bound is.
 func (r row) pair(during, quiet time.Duration) string {
-	return fmt.Sprintf("%.1f of %.1f ms", ms(during), ms(r.bound(quiet)))
+	return fmt.Sprintf("%.1f (%.1f) of %.1f", ms(during), ms(quiet), ms(r.bound(quiet)))
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

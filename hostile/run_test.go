@@ -2,6 +2,7 @@ package hostile
 
 import (
 	"math"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -24,10 +25,16 @@ type stage struct {
 	group *group
 }
 
-// newStage returns a stage that is there until the end of t.
+// newStage returns a stage that is there until the end of t. In the long form those who behave have one
+// core, with the attackers (table_test.go), and the hub may have all of them: its pollers and
+// shards need not wait for each other, and not long for those who behave.
 func newStage(t testing.TB, form form, flags []string) *stage {
 	t.Helper()
 	hub := startHub(t, flags...)
+	if form.Long {
+		fleet.JoinClients(os.Getpid())
+		t.Cleanup(func() { fleet.GiveAllCores(os.Getpid()) })
+	}
 	return &stage{hub, newGroup(t, hub, form)}
 }
 
@@ -47,13 +54,6 @@ func (s *stage) serve(t testing.TB) {
 	s.hub.t, s.group.t = t, t
 	t.Cleanup(func() { s.hub.t, s.group.t = before, before })
 }
-
-// turnTime is the time that the hub gives a connection before the next one has a turn, and sliceTime
-// what a scheduler gives a thread.
-const (
-	turnTime  = time.Millisecond
-	sliceTime = 4 * time.Millisecond
-)
 
 func (at *attack) run(t *testing.T, form form, s *stage, enemy *fleet.Child) {
 	s.serve(t)
@@ -96,12 +96,13 @@ func (r *row) require(t testing.TB, form form) {
 	require.LessOrEqual(t, r.during.Greetings, r.bound(r.quiet.Greetings), "connecting")
 }
 
-// bound returns how long something may take under attack: twice as long as in quiet, and the turns of
-// those who attack, which the hub gives them like everybody else, and one slice of the scheduler, since
-// attackers, hub and those who behave share the cores.
-func (r *row) bound(quiet time.Duration) time.Duration {
-	return 2*quiet + time.Duration(r.attack.turns)*turnTime + sliceTime
-}
+// sliceTime is what the kernel gives a thread that others wait for: a tick of it, at 250 Hz.
+const sliceTime = 4 * time.Millisecond
+
+// bound returns how long something may take under attack: twice as long as in quiet, what the hub has to do
+// for the attackers before it is the turn of those who behave, and two slices of the kernel's, since they share
+// the cores with the hub: one until its thread runs, and one until theirs does.
+func (r *row) bound(quiet time.Duration) time.Duration { return 2*quiet + r.attack.ahead + 2*sliceTime }
 
 // What is forgiven when a hub is to be as it was: goroutines of net/http for connections that are kept
 // alive, and what pools keep.
@@ -115,11 +116,11 @@ const (
 // of the attack that was.
 func requireRecovery(t *testing.T, hub *process, before holdings, ended time.Time) time.Duration {
 	t.Helper()
-	var after holdings
+	after := new(holdings)
 	awaitEvery(t, 200*time.Millisecond, func() bool {
-		after = hub.holds()
+		*after = hub.holds()
 		return after.connections <= before.connections && after.goroutines <= before.goroutines+moreGoroutines &&
 			after.descriptors <= before.descriptors+moreDescriptors && after.heap <= before.heap+moreHeap
-	}, "the hub is as before: %+v", before)
+	}, "the hub is as before, %+v: %+v", before, after)
 	return time.Since(ended)
 }

@@ -54,6 +54,12 @@ func LeaveClientsTheirCore() (undo func()) {
 	}
 }
 
+// JoinClients keeps every thread that the process has, and those to come, on the core of the clients.
+func JoinClients(pid int) {
+	clients, _, _ := sharedOut()
+	setCores(pid, &clients)
+}
+
 // KeepOffClients keeps every thread that the process has, and those to come, on the cores that are
 // not the clients'. A Go program should be started there instead, under LeaveClientsTheirCore: it
 // counts the cores once.
@@ -62,7 +68,7 @@ func KeepOffClients(pid int) {
 	setCores(pid, &others)
 }
 
-// GiveAllCores undoes KeepOffClients.
+// GiveAllCores undoes JoinClients and KeepOffClients.
 func GiveAllCores(pid int) { setCores(pid, &allCores) }
 
 // setCores applies to every thread there is; those to come inherit it. Where it is forbidden, the

@@ -38,8 +38,7 @@ func Launch(b testing.TB) *Fleet {
 	defer theirs.Close()
 	b.Cleanup(func() { _ = progress.Close() })
 	f := &Fleet{Child: Start(b, roleClients, theirs, mem), board: shared, shared: mem, progress: progress}
-	core, _, _ := sharedOut()
-	setCores(f.PID(), &core)
+	JoinClients(f.PID())
 	return f
 }
 
