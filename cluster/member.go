@@ -64,7 +64,7 @@ func New(c Config) (*Member, error) {
 	}
 	m := &Member{
 		config: c, interest: newInterest(c.Format, c.Linger),
-		out: newOutgoing(c.QueueBytes), in: newIncoming(c.QueueBytes),
+		out: &outgoing{newQueue[outMessage](c.QueueBytes)}, in: &incoming{newQueue[inMessage](c.QueueBytes)},
 		allHubs: c.Format.Control(beatsName), thisHub: c.Format.Control(c.ID),
 		everything: c.Format.Subscriptions(codec.Everything)[0].Name,
 		stopc:      make(chan struct{}), upc: make(chan struct{}), origin: make(map[string]*origin),
@@ -87,7 +87,7 @@ func (m *Member) Start(hub *fanout.Hub) error {
 	}
 	m.config.Engine.Subscribe(Subject{Name: m.allHubs}, Subject{Name: m.thisHub})
 	m.running.Go(func() {
-		asking := func() { m.in.put(inMessage{kind: inAsking}) }
+		asking := func() { m.in.put(inMessage{kind: inAsking}, 0) }
 		m.interest.run(m.config.Engine, m.stopc, asking, func(n int) { m.topics.Store(int64(n)) })
 	})
 	m.running.Go(m.deliver)
@@ -196,7 +196,7 @@ func (h *handler) Receive(source, subject string, data []byte) {
 	m := (*Member)(h)
 	if subject == m.allHubs || subject == m.thisHub {
 		if source == subject { // not by a subscription to everything as well
-			m.in.put(inMessage{kind: inNote, data: data, at: time.Now()})
+			m.in.put(inMessage{kind: inNote, data: data, at: time.Now()}, 0)
 		}
 		return
 	}
@@ -209,7 +209,7 @@ func (h *handler) Up() {
 	now := time.Now() // before anybody sees it: a spoke that comes then is not told of a gap
 	m.since.Store(now.UnixNano())
 	m.up.Store(true)
-	m.in.put(inMessage{kind: inUp, at: now})
+	m.in.put(inMessage{kind: inUp, at: now}, 0)
 	m.firstUp.Do(func() { close(m.upc) })
 	m.config.Logger.Info("engine is there", slog.String("engine", m.config.Engine.Kind()), slog.String("server", m.config.Engine.Server()))
 }
@@ -220,11 +220,11 @@ func (h *handler) Down(cause error) {
 	m.since.Store(time.Now().UnixNano())
 	m.up.Store(false)
 	m.counts.outages.Add(1)
-	m.in.put(inMessage{kind: inDown, at: time.Now()})
+	m.in.put(inMessage{kind: inDown, at: time.Now()}, 0)
 	m.config.Logger.Error("engine is away, events stay on this hub", slog.String("engine", m.config.Engine.Kind()), slog.Any("error", cause))
 }
 
 // Lost implements Handler.
 func (h *handler) Lost(n uint64, hub string) {
-	(*Member)(h).in.put(inMessage{kind: inShed, shed: &shed{count: n, hub: hub}})
+	(*Member)(h).in.put(inMessage{kind: inShed, shed: &shed{count: n, hub: hub}}, 0)
 }

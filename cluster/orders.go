@@ -88,9 +88,8 @@ func (m *Member) Send(id string, o fanout.Order, answer func(error)) error {
 	n.Order.No = no
 	data, subject := n.encode(), m.config.Format.Control(hub)
 	fail := func() { m.orders.answered(no, fanout.ErrUnanswered) }
-	if !m.out.note(outMessage{
-		note: func() (string, []byte) { return subject, data }, failed: fail, bytes: int64(len(data)) + messageBytes,
-	}) {
+	order := outMessage{note: func() (string, []byte) { return subject, data }, failed: fail}
+	if !m.out.put(order, int64(len(data))+messageBytes) {
 		m.orders.forget(no)
 		return fanout.ErrNotForwarded
 	}
@@ -118,7 +117,7 @@ func (m *Member) carry(n *note) {
 	}
 	reply := note{From: m.config.ID, Answer: newAnswer(n.Order.No, err)}
 	subject, data := m.config.Format.Control(n.From), reply.encode()
-	m.out.note(outMessage{note: func() (string, []byte) { return subject, data }})
+	m.out.put(outMessage{note: func() (string, []byte) { return subject, data }}, 0)
 }
 
 var _ fanout.Cluster = (*Member)(nil)

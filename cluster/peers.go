@@ -164,7 +164,7 @@ func (m *Member) tick() {
 	for {
 		select {
 		case now := <-ticker.C:
-			m.in.put(inMessage{kind: inTick, at: now})
+			m.in.put(inMessage{kind: inTick, at: now}, 0)
 			m.measure(now)
 			m.sendBeat(false)
 		case <-m.stopc:
@@ -196,7 +196,7 @@ func (m *Member) measure(now time.Time) {
 
 // sendBeat leaves a beat for the other hubs, which is filled in when it is handed over.
 func (m *Member) sendBeat(bye bool) {
-	m.out.note(outMessage{note: func() (string, []byte) { // on the goroutine of publish
+	m.out.put(outMessage{note: func() (string, []byte) { // on the goroutine of publish
 		m.beatNo++
 		m.peers.mu.Lock()
 		b := m.peers.self
@@ -205,7 +205,7 @@ func (m *Member) sendBeat(bye bool) {
 		b.NotForwarded, b.Outages = m.counts.notForwarded.Load(), m.counts.outages.Load()
 		n := note{From: m.config.ID, Beat: &b}
 		return m.allHubs, n.encode()
-	}})
+	}}, 0)
 }
 
 // Info implements fanout.Cluster.
