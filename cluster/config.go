@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,6 +46,13 @@ const (
 	DefaultTimeout    = 2 * time.Second
 )
 
+// The defaults of a connection to a server, NATS or Redis.
+const (
+	defaultPingInterval = 2 * time.Second
+	defaultWriteTimeout = 5 * time.Second
+	defaultDialTimeout  = 2 * time.Second
+)
+
 // missedBeats is after how many beats a hub counts as lost.
 const missedBeats = 3
 
@@ -61,21 +69,11 @@ func (c *Config) setDefaults() error {
 	if c.QueueBytes < 0 || c.Linger < 0 || c.Beat < 0 || c.Timeout < 0 {
 		return fmt.Errorf("cluster: negative limit: queue %d, linger %v, beat %v, timeout %v", c.QueueBytes, c.Linger, c.Beat, c.Timeout)
 	}
-	if c.QueueBytes == 0 {
-		c.QueueBytes = DefaultQueueBytes
-	}
-	if c.Linger == 0 {
-		c.Linger = DefaultLinger
-	}
-	if c.Beat == 0 {
-		c.Beat = DefaultBeat
-	}
-	if c.Timeout == 0 {
-		c.Timeout = DefaultTimeout
-	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
-	}
+	c.QueueBytes = cmp.Or(c.QueueBytes, DefaultQueueBytes)
+	c.Linger = cmp.Or(c.Linger, DefaultLinger)
+	c.Beat = cmp.Or(c.Beat, DefaultBeat)
+	c.Timeout = cmp.Or(c.Timeout, DefaultTimeout)
+	c.Logger = cmp.Or(c.Logger, slog.Default())
 	return nil
 }
 

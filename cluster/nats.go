@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -83,18 +84,10 @@ func NATS(c NATSConfig) (Engine, error) {
 			return nil, errors.New("cluster: a NATS address is not like nats://host:4222 or tls://host:4222")
 		}
 	}
-	if c.PingInterval == 0 {
-		c.PingInterval = 2 * time.Second
-	}
-	if c.WriteTimeout == 0 {
-		c.WriteTimeout = 5 * time.Second
-	}
-	if c.DialTimeout == 0 {
-		c.DialTimeout = 2 * time.Second
-	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
-	}
+	c.PingInterval = cmp.Or(c.PingInterval, defaultPingInterval)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, defaultWriteTimeout)
+	c.DialTimeout = cmp.Or(c.DialTimeout, defaultDialTimeout)
+	c.Logger = cmp.Or(c.Logger, slog.Default())
 	e := &natsEngine{
 		config: c, subs: make(map[string]*nats.Subscription), dropped: make(map[*nats.Subscription]int),
 		inboxc: make(chan *nats.Msg, inboxMessages), donec: make(chan struct{}), passedc: make(chan struct{}),

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -93,18 +94,10 @@ func Redis(c RedisConfig) (Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.PingInterval == 0 {
-		c.PingInterval = 2 * time.Second
-	}
-	if c.WriteTimeout == 0 {
-		c.WriteTimeout = 5 * time.Second
-	}
-	if c.DialTimeout == 0 {
-		c.DialTimeout = 2 * time.Second
-	}
-	if c.Logger == nil {
-		c.Logger = slog.Default()
-	}
+	c.PingInterval = cmp.Or(c.PingInterval, defaultPingInterval)
+	c.WriteTimeout = cmp.Or(c.WriteTimeout, defaultWriteTimeout)
+	c.DialTimeout = cmp.Or(c.DialTimeout, defaultDialTimeout)
+	c.Logger = cmp.Or(c.Logger, slog.Default())
 	e := &redisEngine{config: c, servers: servers, wanted: make(map[string]Subject), dialTCP: dialTCP}
 	e.server.Store("")
 	return e, nil
