@@ -24,6 +24,8 @@
 // allows, already joined, and write(2) it to one descriptor after the other. No hub can be cheaper
 // with a write per spoke; compare within one run, for machines differ and so do their moods.
 //
+// BenchmarkPages adds the operator's side, and streams as ten open pages have them, to a hub that delivers.
+//
 // # Units
 //
 //	cpu-ns/delivery   user and system time of the hub's process alone, publisher included
@@ -33,6 +35,7 @@
 //	                  hub waits for it: then look at cpu-ns/delivery, not at deliveries/s
 //	plain-, deflated- of the hub without compression and with it: medians of the turns
 //	cpu-ratio         CPU of the second divided by that of the first: median of the pairs of turns
+//	core%             CPU of the hub's process with pages less that without, in hundredths of a core: median of the pairs
 //	size-ratio        bytes per delivery of the first divided by those of the second
 //	p50-ns, p99-ns    from just before Dispatch to just after the read(2), over all deliveries
 //

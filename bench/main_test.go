@@ -17,11 +17,12 @@ const (
 	roleSecureHub = "hub with TLS"
 	roleDiscard   = "clients that discard" // see secureClients
 	roleScaleHub  = "hub of a cluster"
+	roleOperators = "operators" // with pages
 )
 
 func TestMain(m *testing.M) {
 	fleet.Main(map[string]func() error{
-		roleHub: hubMain, rolePlain: plainMain, roleDeflated: deflatedMain, roleSecureHub: secureHubMain, roleDiscard: discardMain, roleScaleHub: scaleHubMain,
+		roleHub: hubMain, rolePlain: plainMain, roleDeflated: deflatedMain, roleSecureHub: secureHubMain, roleDiscard: discardMain, roleScaleHub: scaleHubMain, roleOperators: operatorsMain,
 	})
 	leak.Main(m)
 }

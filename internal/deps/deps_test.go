@@ -26,7 +26,7 @@ var allowed = map[string][]string{
 	"auth":    {"codec", "fanout"},
 	"client":  {"codec"},
 	"loadgen": {"codec"},
-	"bench":   {"codec", "fanout", "loop"},
+	"bench":   {"codec", "fanout", "loop", "admin"},
 	"cmd/hub": {"codec", "fanout", "loop", "admin", "auth", "client", "loadgen", "cluster", "cluster/embedded"},
 
 	"cluster":            {"codec", "fanout"},
