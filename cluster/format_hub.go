@@ -21,6 +21,25 @@ const (
 	maxStampBytes = len(viaStart) + maxIDBytes + len(".18446744073709551615") + len(viaEnd)
 )
 
+// hubMessages is what of the hub's own format is the same over any engine; its fields are what subjects of events, and of
+// the cluster's own, begin with.
+type hubMessages struct{ events, control string }
+
+func (hubMessages) Widen(p codec.Pattern) codec.Pattern { return p }
+
+func (f hubMessages) Control(name string) string { return f.control + name }
+
+func (hubMessages) Append(dst, message []byte, s Stamp) []byte { return appendStamped(dst, message, s) }
+
+func (hubMessages) Numbered() bool { return true }
+
+func (f hubMessages) Event(subject string, data []byte) (codec.Envelope, Stamp, error) {
+	if !strings.HasPrefix(subject, f.events) {
+		return codec.Envelope{}, Stamp{}, errForeign
+	}
+	return stampedEvent(data)
+}
+
 // appendStamped appends an envelope with the stamp in it.
 func appendStamped(dst, message []byte, s Stamp) []byte {
 	dst = append(dst, message[:len(message)-1]...)

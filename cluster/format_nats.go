@@ -14,7 +14,7 @@ func NATSHub(prefix string) (Format, error) {
 	if err := checkPrefix(prefix); err != nil {
 		return nil, err
 	}
-	return natsHub{events: prefix + ".e.", control: prefix + ".c."}, nil
+	return natsHub{hubMessages{events: prefix + ".e.", control: prefix + ".c."}}, nil
 }
 
 // checkPrefix holds that a prefix is one or more tokens of a subject.
@@ -27,7 +27,7 @@ func checkPrefix(prefix string) error {
 	return nil
 }
 
-type natsHub struct{ events, control string }
+type natsHub struct{ hubMessages }
 
 func (f natsHub) Subject(typ, id string) (string, bool) {
 	return f.events + token(typ) + "." + token(id), true
@@ -41,8 +41,6 @@ func (f natsHub) Topic(subject string) (typ, id string, ok bool) {
 	return typ, id, ours && two && typOK && idOK && typ != ""
 }
 
-func (f natsHub) Widen(p codec.Pattern) codec.Pattern { return p }
-
 func (f natsHub) Subscriptions(p codec.Pattern) []Subject {
 	if p == codec.Everything {
 		return []Subject{{f.events + ">", true}}
@@ -52,19 +50,6 @@ func (f natsHub) Subscriptions(p codec.Pattern) []Subject {
 	}
 	typ, id, _ := codec.SplitTopic(p.String())
 	return []Subject{{f.events + token(typ) + "." + token(id), false}}
-}
-
-func (f natsHub) Control(name string) string { return f.control + name }
-
-func (natsHub) Append(dst, message []byte, s Stamp) []byte { return appendStamped(dst, message, s) }
-
-func (natsHub) Numbered() bool { return true }
-
-func (f natsHub) Event(subject string, data []byte) (codec.Envelope, Stamp, error) {
-	if !strings.HasPrefix(subject, f.events) {
-		return codec.Envelope{}, Stamp{}, errForeign
-	}
-	return stampedEvent(data)
 }
 
 // token spells any string as one token of a NATS subject: letters, digits, '-' and '_' stand for

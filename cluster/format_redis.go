@@ -15,10 +15,10 @@ func RedisHub(prefix string) (Format, error) {
 	if prefix == "" {
 		return nil, errors.New("cluster: the prefix of Redis channels is empty")
 	}
-	return redisHub{events: prefix + ":e:", control: prefix + ":c:"}, nil
+	return redisHub{hubMessages{events: prefix + ":e:", control: prefix + ":c:"}}, nil
 }
 
-type redisHub struct{ events, control string }
+type redisHub struct{ hubMessages }
 
 func (f redisHub) Subject(typ, id string) (string, bool) { return f.events + typ + ":" + id, true }
 
@@ -27,8 +27,6 @@ func (f redisHub) Topic(subject string) (typ, id string, ok bool) {
 	typ, id, ok = codec.SplitTopic(topic)
 	return typ, id, ok && ours && typ != ""
 }
-
-func (f redisHub) Widen(p codec.Pattern) codec.Pattern { return p }
 
 func (f redisHub) Subscriptions(p codec.Pattern) []Subject {
 	if p == codec.Everything {
@@ -40,19 +38,6 @@ func (f redisHub) Subscriptions(p codec.Pattern) []Subject {
 	return []Subject{{Name: f.events + p.String()}}
 }
 
-func (f redisHub) Control(name string) string { return f.control + name }
-
-func (redisHub) Append(dst, message []byte, s Stamp) []byte { return appendStamped(dst, message, s) }
-
-func (redisHub) Numbered() bool { return true }
-
-func (f redisHub) Event(subject string, data []byte) (codec.Envelope, Stamp, error) {
-	if !strings.HasPrefix(subject, f.events) {
-		return codec.Envelope{}, Stamp{}, errForeign
-	}
-	return stampedEvent(data)
-}
-
 // RedisYoga is the format of GraphQL gateways over Redis, of the npm package @graphql-yoga/redis-event-target with an
 // empty prefix: the event tick:42 is published to the channel tick:42, one of type tick without an id to tick, and the
 // message is its payload alone. With a prefix the channel is prefix:tick:42.
@@ -60,19 +45,13 @@ func RedisYoga(prefix string) (Format, error) {
 	if prefix != "" {
 		prefix += ":"
 	}
-	return redisYoga{prefix}, nil
+	return redisYoga{yogaMessages{prefix}}, nil
 }
 
-type redisYoga struct{ prefix string }
+type redisYoga struct{ yogaMessages }
 
 func (f redisYoga) Subject(typ, id string) (string, bool) {
 	return f.prefix + yogaTopic(typ, id), true
-}
-
-func (f redisYoga) Topic(subject string) (typ, id string, ok bool) {
-	topic, ours := strings.CutPrefix(subject, f.prefix)
-	typ, id, ok = splitYogaTopic(topic)
-	return typ, id, ok && ours
 }
 
 func (f redisYoga) Widen(p codec.Pattern) codec.Pattern { return p }
@@ -85,23 +64,6 @@ func (f redisYoga) Subscriptions(p codec.Pattern) []Subject {
 		return []Subject{{Name: f.prefix + typ}, startingWith(f.prefix + typ + ":")}
 	}
 	return []Subject{{Name: f.prefix + p.String()}}
-}
-
-func (f redisYoga) Control(name string) string { return f.prefix + yogaControl(name) }
-
-func (redisYoga) Append(dst, message []byte, _ Stamp) []byte {
-	return append(dst, payloadOf(message)...)
-}
-
-func (redisYoga) Numbered() bool { return false }
-
-// Event reads a payload; what stands for none is an empty message, as from a publisher that gave none.
-func (f redisYoga) Event(subject string, data []byte) (codec.Envelope, Stamp, error) {
-	typ, id, ok := f.Topic(subject)
-	if !ok {
-		return codec.Envelope{}, Stamp{}, errForeign
-	}
-	return codec.Envelope{Type: typ, ID: id, Payload: data}, Stamp{}, nil
 }
 
 // startingWith selects the channels that begin so.

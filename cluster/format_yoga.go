@@ -22,10 +22,10 @@ func NATSYoga(prefix string) (Format, error) {
 	if prefix != "" {
 		prefix += ":"
 	}
-	return natsYoga{prefix}, nil
+	return natsYoga{yogaMessages{prefix}}, nil
 }
 
-type natsYoga struct{ prefix string }
+type natsYoga struct{ yogaMessages }
 
 // isSubject reports whether s is a NATS subject without wildcards.
 func isSubject(s string) bool {
@@ -48,14 +48,37 @@ func yogaTopic(typ, id string) string {
 	return typ + ":" + id
 }
 
-// splitYogaTopic is the inverse of yogaTopic. It reports whether an event can have such a topic.
-func splitYogaTopic(topic string) (typ, id string, ok bool) {
+// yogaMessages is what of the format of GraphQL gateways is the same over any engine.
+type yogaMessages struct{ prefix string }
+
+// Topic is the inverse of yogaTopic, behind the prefix. It reports whether an event can have such a topic.
+func (f yogaMessages) Topic(subject string) (typ, id string, ok bool) {
+	topic, ours := strings.CutPrefix(subject, f.prefix)
 	typ, id, _ = codec.SplitTopic(topic)
-	return typ, id, typ != "" && !strings.HasPrefix(typ, codec.ReservedPrefix)
+	return typ, id, ours && typ != "" && !strings.HasPrefix(typ, codec.ReservedPrefix)
 }
 
-// yogaControl is a topic of a type that no event can have.
-func yogaControl(name string) string { return codec.ReservedPrefix + "hub:" + name }
+// Control returns a topic of a type that no event can have.
+func (f yogaMessages) Control(name string) string {
+	return f.prefix + codec.ReservedPrefix + "hub:" + name
+}
+
+// Append appends the payload, which is the last member of an envelope that AppendEnvelope has made.
+func (yogaMessages) Append(dst, message []byte, _ Stamp) []byte {
+	return append(dst, payloadOf(message)...)
+}
+
+func (yogaMessages) Numbered() bool { return false }
+
+// Event reads a payload: an empty one is that of a publisher that gave none, and what is not JSON the hub finds out
+// when it makes a frame of it.
+func (f yogaMessages) Event(subject string, data []byte) (codec.Envelope, Stamp, error) {
+	typ, id, ok := f.Topic(subject)
+	if !ok {
+		return codec.Envelope{}, Stamp{}, errForeign
+	}
+	return codec.Envelope{Type: typ, ID: id, Payload: data}, Stamp{}, nil
+}
 
 func (f natsYoga) Subject(typ, id string) (string, bool) {
 	subject := f.prefix + yogaTopic(typ, id)
@@ -68,9 +91,8 @@ func natsOwn(subject string) bool {
 }
 
 func (f natsYoga) Topic(subject string) (typ, id string, ok bool) {
-	topic, ours := strings.CutPrefix(subject, f.prefix)
-	typ, id, ok = splitYogaTopic(topic)
-	return typ, id, ok && ours && !natsOwn(subject)
+	typ, id, ok = f.yogaMessages.Topic(subject)
+	return typ, id, ok && !natsOwn(subject)
 }
 
 func (f natsYoga) Widen(p codec.Pattern) codec.Pattern {
@@ -88,22 +110,11 @@ func (f natsYoga) Subscriptions(p codec.Pattern) []Subject {
 	return []Subject{{f.prefix + p.String(), false}}
 }
 
-func (f natsYoga) Control(name string) string { return f.prefix + yogaControl(name) }
-
-// Append appends the payload, which is the last member of an envelope that AppendEnvelope has made.
-func (natsYoga) Append(dst, message []byte, _ Stamp) []byte {
-	return append(dst, payloadOf(message)...)
-}
-
-func (natsYoga) Numbered() bool { return false }
-
 func (f natsYoga) Event(subject string, data []byte) (codec.Envelope, Stamp, error) {
-	typ, id, ok := f.Topic(subject)
-	if !ok {
+	if natsOwn(subject) {
 		return codec.Envelope{}, Stamp{}, errForeign
 	}
-	e := codec.Envelope{Type: typ, ID: id, Payload: data}
-	return e, Stamp{}, nil // what it is not, the hub finds out when it makes a frame of it
+	return f.yogaMessages.Event(subject, data)
 }
 
 // payloadOf returns the payload in an envelope that AppendEnvelope has made.
