@@ -314,6 +314,21 @@ func slowDeflate(a *attacker) {
 	a.flood(4, manner{deflate: true, reads: true}, 1, b)
 }
 
+// slowTables is the same: dynamic Huffman blocks of 90 bits, each with tables for the end of the block alone.
+func slowTables(a *attacker) {
+	block := "0" + "01" + // not the last, dynamic
+		"00000" + "00000" + "0111" + // 257 literals and lengths, 1 distance, 18 lengths of codes for lengths:
+		"000000" + "100" + strings.Repeat("000", 14) + "100" + // 1 bit for a run of zeros, and for a one
+		"1" + "1111111" + "1" + "1101011" + "0" + "0" + // 138 and 118 zeros; the end of the block, a distance
+		"0" // the end of the block
+	four := make([]byte, len(block)/2) // as many bytes as four blocks have
+	for i, bit := range strings.Repeat(block, 4) {
+		four[i/8] |= byte(bit-'0') << (i % 8)
+	}
+	b := compressed(append(bytes.Repeat(four, 64<<10/len(four)), 0))
+	a.flood(4, manner{deflate: true, reads: true}, 1, b)
+}
+
 // What attackers do to the admin side.
 
 func slowAdmin(a *attacker) {
