@@ -23,6 +23,10 @@ func maxDeflatedBytes(max int) int { return max + max/8 + 64 }
 // about 40 KB besides the message.
 var inflaters = sync.Pool{New: func() any { return newInflater() }}
 
+// maxKeptInflated is what an idle inflater keeps for the next message: there are about as many as pollers, and
+// garbage of 64 KiB for each small message that grows to that would have the collector run all the time.
+const maxKeptInflated = 128 << 10
+
 // inflater is what inflating one message needs, for use again and again.
 //
 // It is the standard library's, not klauspost/compress, which is faster on 4 KiB (9.4 us against
@@ -115,7 +119,7 @@ func (i *inflater) grow(max int) {
 // to the pool.
 func (i *inflater) release() {
 	i.end()
-	if cap(i.out) > maxKeptBytes {
+	if cap(i.out) > maxKeptInflated {
 		i.out = nil
 	}
 	i.src = source{}
