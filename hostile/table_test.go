@@ -93,7 +93,7 @@ var attacks = []attack{
 	{"too many topics", tooManyTopics, "message", 16 * mib, 100 * time.Microsecond, turns(4), nil},
 	{"compression bombs", bombs, "message", 32 * mib, 50 * time.Microsecond, turns(4), compressing},
 	{"heavy compression bombs", heavyBombs, "message", 16 * mib, 100 * time.Microsecond, turns(4), compressing},
-	{"slow compressed data", slowDeflate, "message", 16 * mib, 5 * time.Millisecond, turns(4), compressing},
+	{"slow compressed data", slowDeflate, "message", 16 * mib, 15 * time.Millisecond, turns(4), compressing},
 	{"slow Huffman tables", slowTables, "message", 16 * mib, 15 * time.Millisecond, turns(4), compressing},
 	{"slow admin requests", slowAdmin, "connection", 32 * mib, 5 * time.Millisecond, turns(1), nil},
 	{"admin bodies", adminBodies, "MiB", 128 * mib, 5 * time.Millisecond, 4 * goSlice, nil},
