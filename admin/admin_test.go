@@ -153,9 +153,9 @@ func (k *scriptSink) Write(b []byte) (kept int, err error) {
 	return 0, nil
 }
 
-func (k *scriptSink) Close(code codec.CloseCode, reason string) {
+func (k *scriptSink) Close(cause fanout.Cause) {
 	select {
-	case k.closed <- closing{k.spoke.ID(), code, reason}:
+	case k.closed <- closing{k.spoke.ID(), cause.Code, cause.Reason}:
 	default:
 	}
 }

@@ -193,13 +193,13 @@ func (k *tailSink) Write(b []byte) (kept int, err error) {
 }
 
 // Close implements fanout.Sink.
-func (k *tailSink) Close(code codec.CloseCode, _ string) {
+func (k *tailSink) Close(cause fanout.Cause) {
 	t := (*tail)(k)
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	switch {
 	case t.err != nil:
-	case code == codec.CloseGoingAway:
+	case cause.Code == codec.CloseGoingAway:
 		t.err = fanout.ErrClosed
 	default:
 		t.err = errTailClosed

@@ -83,8 +83,8 @@ func (k *sink) Write(b []byte) (int, error) {
 	})
 	return 0, nil
 }
-func (*sink) Close(codec.CloseCode, string) {}
-func (*sink) Remote() string                { return "192.0.2.1:1234" }
+func (*sink) Close(fanout.Cause) {}
+func (*sink) Remote() string     { return "192.0.2.1:1234" }
 
 // stream returns what the spoke has got, in short.
 func (k *sink) stream(t *testing.T) string {

@@ -12,9 +12,9 @@ import (
 // nullSink takes everything at once.
 type nullSink struct{}
 
-func (nullSink) Write([]byte) (int, error)     { return 0, nil }
-func (nullSink) Close(codec.CloseCode, string) {}
-func (nullSink) Remote() string                { return "" }
+func (nullSink) Write([]byte) (int, error) { return 0, nil }
+func (nullSink) Close(Cause)               {}
+func (nullSink) Remote() string            { return "" }
 
 // connectNull attaches n spokes that take everything, each with the topics that it is given.
 func connectNull(t testing.TB, h *Hub, n int, topics func(i int) []codec.Pattern) []*Spoke {

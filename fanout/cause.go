@@ -2,7 +2,6 @@ package fanout
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/alkdev/hub/codec"
 )
@@ -51,15 +50,6 @@ type Cause struct {
 
 func (c Cause) String() string {
 	return fmt.Sprintf("%s by %s: %d %s", c.Kind, c.Side, c.Code, c.Reason)
-}
-
-// CauseOf is the function CauseOf, which knows the code by which this hub closes slow spokes.
-func (h *Hub) CauseOf(side Side, code codec.CloseCode, reason string) Cause {
-	c := CauseOf(side, code, reason)
-	if side == LocalSide && code == h.config.SlowCloseCode && strings.HasPrefix(reason, slowPrefix) {
-		c.Kind = KindSlow
-	}
-	return c
 }
 
 // CauseOf returns the cause for a close frame with the given code.

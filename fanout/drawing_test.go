@@ -40,8 +40,8 @@ func TestDrawingOfThePolicies(t *testing.T) {
 
 // drawn is what the kernel took, as the document has it.
 func drawn(t *testing.T, k *scriptSink, events []string) string {
-	if k.closeCode != 0 {
-		return fmt.Sprintf("close %d %q", k.closeCode, regexp.MustCompile(`=[^ ]+`).ReplaceAllString(k.closeReason, "=..."))
+	if k.cause.Code != 0 {
+		return fmt.Sprintf("close %d %q", k.cause.Code, regexp.MustCompile(`=[^ ]+`).ReplaceAllString(k.cause.Reason, "=..."))
 	}
 	got := regexp.MustCompile(`\w+#(\d)`).ReplaceAllStringFunc(arrived(t, k), func(s string) string {
 		return events[s[len(s)-1]-'1']

@@ -122,10 +122,7 @@ func (k *localSink) Write(b []byte) (kept int, err error) {
 }
 
 // Close implements Sink.
-func (k *localSink) Close(code codec.CloseCode, reason string) {
-	l := (*Local)(k)
-	l.end(l.spoke.shard.hub.CauseOf(LocalSide, code, reason))
-}
+func (k *localSink) Close(cause Cause) { (*Local)(k).end(cause) }
 
 // Remote implements Sink.
 func (*localSink) Remote() string { return "local" }

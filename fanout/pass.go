@@ -250,7 +250,7 @@ func (sh *shard) enqueue(s *Spoke, it *item, now int64) {
 	}
 	if it.reserved {
 		if o.reservedBytes > maxReservedBytes {
-			sh.shut(s, codec.ClosePolicy, "too many answers unread", Closed)
+			sh.shut(s, CauseOf(LocalSide, codec.ClosePolicy, "too many answers unread"), Closed)
 			return
 		}
 		o.push(it)
@@ -297,7 +297,7 @@ func (sh *shard) flush(s *Spoke) {
 		}
 	}
 	if c := o.closing; c != nil {
-		sh.shut(s, c.code, c.reason, Closed)
+		sh.shut(s, c.cause, Closed)
 		return
 	}
 	sh.freeOutbox(s)

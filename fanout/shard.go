@@ -67,11 +67,10 @@ type shard struct {
 // post is one thing that is to happen.
 type post struct {
 	op      op
-	item    *item    // opDeliver
-	takers  []*Spoke // opDeliver to many; immutable
-	one     *Spoke   // everything else
-	code    codec.CloseCode
-	reason  string
+	item    *item        // opDeliver
+	takers  []*Spoke     // opDeliver to many; immutable
+	one     *Spoke       // everything else
+	cause   *Cause       // opClose, opFail
 	control *codec.Frame // opControl
 	do      func()       // opDo
 }

@@ -94,7 +94,7 @@ func (sh *shard) sweep(now int64) {
 		due := int64(0)
 		if c := s.outbox.closing; c != nil {
 			if now >= c.due {
-				sh.shut(s, c.code, c.reason, Closed)
+				sh.shut(s, c.cause, Closed)
 				continue
 			}
 			due = c.due

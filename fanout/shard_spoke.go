@@ -28,14 +28,14 @@ func (sh *shard) perform(p *post) {
 		}
 		s.state = closing
 		if s.outbox == nil {
-			sh.shut(s, p.code, p.reason, Closed)
+			sh.shut(s, *p.cause, Closed)
 			return
 		}
-		c := &closingOrder{p.code, p.reason, sh.hub.now() + int64(sh.hub.config.CloseTimeout)}
+		c := &closingOrder{*p.cause, sh.hub.now() + int64(sh.hub.config.CloseTimeout)}
 		s.outbox.closing = c
 		sh.wakeBy(c.due)
 	case opFail:
-		sh.shut(s, p.code, p.reason, Closed)
+		sh.shut(s, *p.cause, Closed)
 	case opLeave:
 		sh.lose(s)
 	case opDo:
@@ -56,8 +56,10 @@ func (sh *shard) control(s *Spoke, f *codec.Frame) {
 	sh.flush(s)
 }
 
-// slowPrefix begins the reason for which a slow spoke is closed.
-const slowPrefix = "slow: "
+// slowCause is the cause of a spoke that is too slow.
+func (h *Hub) slowCause(reason string) Cause {
+	return Cause{LocalSide, h.config.SlowCloseCode, "slow: " + reason, KindSlow}
+}
 
 // disconnectSlow ends a spoke that is over a limit.
 func (sh *shard) disconnectSlow(s *Spoke, why LossReason) {
@@ -66,13 +68,13 @@ func (sh *shard) disconnectSlow(s *Spoke, why LossReason) {
 		age = time.Duration(sh.hub.now() - it.at)
 	}
 	sh.losses.disconnects[why]++
-	reason := fmt.Sprintf(slowPrefix+"queued=%d age=%s", s.outbox.queuedBytes, age.Round(time.Millisecond))
-	sh.shut(s, sh.hub.config.SlowCloseCode, reason, why)
+	reason := fmt.Sprintf("queued=%d age=%s", s.outbox.queuedBytes, age.Round(time.Millisecond))
+	sh.shut(s, sh.hub.slowCause(reason), why)
 }
 
 // shut ends a spoke: what is queued is given up for the reason why, and the close frame goes out
 // behind what is in flight.
-func (sh *shard) shut(s *Spoke, code codec.CloseCode, reason string, why LossReason) {
+func (sh *shard) shut(s *Spoke, cause Cause, why LossReason) {
 	if s.state == shut {
 		return
 	}
@@ -82,7 +84,7 @@ func (sh *shard) shut(s *Spoke, code codec.CloseCode, reason string, why LossRea
 			_, _ = s.sink.Write(rest) // an error here ends the connection all the same
 		}
 	}
-	s.sink.Close(code, reason)
+	s.sink.Close(cause)
 }
 
 // lose ends a spoke whose connection is gone.
@@ -106,10 +108,11 @@ func (sh *shard) giveUp(s *Spoke, why LossReason) (rest []byte) {
 
 // end closes every spoke: those that have taken everything, and those that will not.
 func (sh *shard) end() {
+	cause := CauseOf(LocalSide, codec.CloseGoingAway, "the hub is closed")
 	for _, s := range sh.spokes() {
-		sh.perform(&post{op: opClose, one: s, code: codec.CloseGoingAway, reason: "the hub is closed"})
+		sh.perform(&post{op: opClose, one: s, cause: &cause})
 		if o := s.outbox; o != nil {
-			sh.shut(s, o.closing.code, o.closing.reason, Closed)
+			sh.shut(s, o.closing.cause, Closed)
 		}
 	}
 	for len(sh.waiting) > 0 { // detached just now

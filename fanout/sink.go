@@ -1,10 +1,6 @@
 package fanout
 
-import (
-	"time"
-
-	"github.com/alkdev/hub/codec"
-)
+import "time"
 
 // Sink is what the hub needs from a connection. Its methods are called by one goroutine at a time,
 // the shard's, and must not block.
@@ -15,9 +11,10 @@ type Sink interface {
 	// a frame that a close must not cut. After an error the sink takes nothing more.
 	Write(b []byte) (kept int, err error)
 
-	// Close sends a close frame with code and reason behind what was written, and ends the
-	// connection when the peer has answered or a short time has passed. Later calls do nothing.
-	Close(code codec.CloseCode, reason string)
+	// Close sends a close frame with the cause's code and reason behind what was written, and ends the
+	// connection when the peer has answered or a short time has passed. Unless something else has ended it
+	// before, Spoke.Detach is called with this cause. Later calls do nothing.
+	Close(cause Cause)
 
 	// Remote returns the peer's address, for operators. It may be called from any goroutine.
 	Remote() string

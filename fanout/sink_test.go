@@ -28,11 +28,10 @@ type scriptSink struct {
 	keptc  chan struct{} // if not nil, 1 deep: something is kept
 	broken bool          // Write fails
 
-	closeCode   codec.CloseCode
-	closeReason string
-	closed      bool
-	writes      int
-	lateWrites  int // before Written was called: only the rest of a frame, before Close
+	cause      Cause
+	closed     bool
+	writes     int
+	lateWrites int // before Written was called: only the rest of a frame, before Close
 }
 
 func (k *scriptSink) Write(b []byte) (int, error) {
@@ -72,12 +71,12 @@ func (k *scriptSink) moveLocked() {
 	k.kept = k.kept[n:]
 }
 
-func (k *scriptSink) Close(code codec.CloseCode, reason string) {
+func (k *scriptSink) Close(cause Cause) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if !k.closed {
-		k.closed, k.closeCode, k.closeReason = true, code, reason
-		k.kept = append(k.kept, codec.AppendCloseFrame(nil, code, reason)...)
+		k.closed, k.cause = true, cause
+		k.kept = append(k.kept, codec.AppendCloseFrame(nil, cause.Code, cause.Reason)...)
 		k.moveLocked()
 	}
 }
@@ -88,7 +87,7 @@ func (*scriptSink) Remote() string { return "192.0.2.1:1234" }
 func (k *scriptSink) ending() (closed bool, code codec.CloseCode, reason string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.closed, k.closeCode, k.closeReason
+	return k.closed, k.cause.Code, k.cause.Reason
 }
 
 // block makes the kernel take no more than room bytes from now on.

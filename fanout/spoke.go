@@ -71,9 +71,8 @@ const (
 
 // closingOrder is how an orderly close is to end.
 type closingOrder struct {
-	code   codec.CloseCode
-	reason string
-	due    int64 // when to stop waiting for the queue, in nanoseconds of the hub's clock
+	cause Cause
+	due   int64 // when to stop waiting for the queue, in nanoseconds of the hub's clock
 }
 
 // ID returns the spoke's id, unique in this hub, of a Cluster in all of them, and hard to guess.
@@ -206,8 +205,10 @@ func (s *Spoke) Topics() (patterns []codec.Pattern, everything bool) {
 // Close ends the connection in order: events dispatched before go out, then the close frame. A spoke
 // that does not take them within Config.CloseTimeout loses them.
 func (s *Spoke) Close(code codec.CloseCode, reason string) {
-	s.shard.post(post{op: opClose, one: s, code: code, reason: reason})
+	s.close(CauseOf(LocalSide, code, reason))
 }
+
+func (s *Spoke) close(cause Cause) { s.shard.post(post{op: opClose, one: s, cause: &cause}) }
 
 // Fail ends the connection at once: what is queued is given up, the close frame goes out behind
 // what is in flight. It is for a peer that has closed or has broken the protocol.
@@ -216,7 +217,8 @@ func (s *Spoke) Fail(code codec.CloseCode, reason string) {
 		s.Close(code, reason)
 		return
 	}
-	s.shard.post(post{op: opFail, one: s, code: code, reason: reason})
+	cause := CauseOf(LocalSide, code, reason)
+	s.shard.post(post{op: opFail, one: s, cause: &cause})
 }
 
 // Written is called by the sink when the last byte that it kept has left. It only leaves word for

@@ -146,10 +146,24 @@ func TestEndingsAreCountedByCodeAndKind(t *testing.T) {
 }
 
 func TestSlowIsSlowByAnyCode(t *testing.T) {
-	h := newHub(t, Config{SlowCloseCode: codec.ClosePolicy})
-	require.Equal(t, KindSlow, h.CauseOf(LocalSide, codec.ClosePolicy, "slow: queued=1 age=2s").Kind)
-	require.Equal(t, KindPolicy, h.CauseOf(LocalSide, codec.ClosePolicy, "too many bad envelopes").Kind)
-	require.Equal(t, KindPolicy, h.CauseOf(PeerSide, codec.ClosePolicy, "slow: says the peer").Kind)
+	const words = "slow: queued=1 age=2s"
+	for kind, end := range map[CauseKind]func(h *Hub, s *Spoke){
+		KindSlow: func(h *Hub, _ *Spoke) {
+			dispatch(t, h, sized(t, "tick:1", 1, 600))
+			dispatch(t, h, sized(t, "tick:1", 2, 600))
+		},
+		KindPolicy: func(_ *Hub, s *Spoke) { s.Fail(codec.ClosePolicy, words) },
+	} {
+		h := newHub(t, Config{SlowCloseCode: codec.ClosePolicy, Limits: Limits{SpokeBytes: 1 << 10}})
+		s, k := stall(t, h, "tick:*")
+		end(h, s)
+		h.Flush()
+		closed, code, _ := k.ending()
+		require.True(t, closed)
+		require.Equal(t, codec.ClosePolicy, code)
+		require.Equal(t, kind, k.cause.Kind)
+	}
+	require.Equal(t, KindPolicy, CauseOf(PeerSide, codec.ClosePolicy, words).Kind)
 }
 
 func TestCausesReadWell(t *testing.T) {

@@ -9,12 +9,12 @@ import (
 	"github.com/alkdev/hub/fanout"
 )
 
-// sendClose writes the close frame, once, and sees to it that the connection ends: when the peer
-// has answered, or after Config.CloseTimeout.
-func (c *conn) sendClose(frame []byte, code codec.CloseCode, reason string) {
-	c.setCause(c.server.config.Hub.CauseOf(fanout.LocalSide, code, reason))
+// Close implements fanout.Sink: it writes the close frame, and sees to it that the connection ends, when the
+// peer has answered or after Config.CloseTimeout.
+func (c *conn) Close(cause fanout.Cause) {
+	c.setCause(cause)
 	c.setDue(c.server.config.CloseTimeout)
-	kept, err := c.send(frame)
+	kept, err := c.send(codec.AppendCloseFrame(nil, cause.Code, cause.Reason))
 	c.set(flagCloseSent)
 	if err != nil {
 		return // closed already
@@ -50,7 +50,7 @@ func (c *conn) fail(code codec.CloseCode, problem string) {
 
 // hangUp ends the connection; the poller writes what the engine keeps, as far as the kernel takes it,
 // reads what is there, closes the socket, and onClosed follows. As long as something is kept the writing
-// side stays open for that: sendClose has made room, and the poller may only have been too busy to use it.
+// side stays open for that: Close has made room, and the poller may only have been too busy to use it.
 func (c *conn) hangUp() {
 	how := unix.SHUT_RDWR
 	if c.inFlight.Load() > 0 {

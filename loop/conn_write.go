@@ -1,9 +1,6 @@
 package loop
 
-import (
-	"github.com/alkdev/hub/codec"
-	"github.com/alkdev/hub/internal/verify"
-)
+import "github.com/alkdev/hub/internal/verify"
 
 // Write implements fanout.Sink. It has one caller at a time: the shard, and before the upgrade
 // whoever reads.
@@ -38,11 +35,6 @@ func (c *conn) onWritten(n int) {
 	if c.has(flagCloseSent) {
 		go c.closeSent() // not here: the mutex is held
 	}
-}
-
-// Close implements fanout.Sink.
-func (c *conn) Close(code codec.CloseCode, reason string) {
-	c.sendClose(codec.AppendCloseFrame(nil, code, reason), code, reason)
 }
 
 // reply writes an HTTP answer in place of an upgrade, and ends the connection.

@@ -122,7 +122,7 @@ func (r *recorder) Write(b []byte) (int, error) {
 	return 0, nil
 }
 
-func (r *recorder) Close(code codec.CloseCode, _ string) { r.closed <- code }
+func (r *recorder) Close(cause fanout.Cause) { r.closed <- cause.Code }
 
 func (r *recorder) Remote() string { return "" }
 

@@ -28,8 +28,8 @@ func (k *countSink) Write(b []byte) (int, error) {
 	}
 	return 0, nil
 }
-func (*countSink) Close(codec.CloseCode, string) {}
-func (*countSink) Remote() string                { return "192.0.2.1:1234" }
+func (*countSink) Close(fanout.Cause) {}
+func (*countSink) Remote() string     { return "192.0.2.1:1234" }
 
 // BenchmarkDelivery is one event from Dispatch to the write to a spoke, one at a time (window=1) or with up to so
 // many on their way: at a hub that is alone, at one that delivers first and forwards, and at one that would deliver what the

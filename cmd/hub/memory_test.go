@@ -56,9 +56,9 @@ func TestTheMemoryLimitComesFromTheFirstThatHasOne(t *testing.T) {
 // stalledSink never gets rid of what is written.
 type stalledSink struct{}
 
-func (stalledSink) Write(b []byte) (int, error)   { return len(b), nil }
-func (stalledSink) Close(codec.CloseCode, string) {}
-func (stalledSink) Remote() string                { return "192.0.2.1:1" }
+func (stalledSink) Write(b []byte) (int, error) { return len(b), nil }
+func (stalledSink) Close(fanout.Cause)          {}
+func (stalledSink) Remote() string              { return "192.0.2.1:1" }
 
 func TestTheGuardShedsDownToWhatIsEasyAndEndsByItself(t *testing.T) {
 	log := newLines()
