@@ -145,25 +145,23 @@ func TestAHubShortOfMemoryStaysAlive(t *testing.T) {
 	}
 	payload := `"` + strings.Repeat("x", 1<<20) + `"`
 	peak, refused := 0.0, false
-	for range 5 { // 100 MiB
+	for round := 0; round < 5 || !refused; round++ { // 100 MiB
+		require.Less(t, round, 50)
 		for i := range spokes {
 			body := fmt.Sprintf(`{"type":"tick","id":"%d","payload":%s}`, i, payload)
 			resp, err := http.Post("http://"+admin+"/v1/events", "application/json", strings.NewReader(body))
 			require.NoError(t, err)
 			require.NoError(t, resp.Body.Close())
 			require.Contains(t, []int{http.StatusOK, http.StatusServiceUnavailable}, resp.StatusCode)
+			c, status := dialSpoke(t, address, "/ws?topic=none:0")
+			require.NoError(t, c.Close())
+			refused = refused || status == http.StatusServiceUnavailable // memory is short now and then
 		}
 		peak = max(peak, metric(t, admin, "go_memstats_sys_bytes")-metric(t, admin, "go_memstats_heap_released_bytes"))
-		if metric(t, admin, "hub_memory_short") == 1 {
-			c, status := dialSpoke(t, address, "/ws")
-			require.NoError(t, c.Close())
-			refused = refused || status == http.StatusServiceUnavailable // or it has just ended
-		}
 	}
 	t.Logf("the runtime's memory %.1f MiB at most, resident %.1f MiB, limit %d MiB", peak/mib, float64(fleet.ResidentBytes(cmd.Process.Pid))/mib, limit/mib)
 	require.NotZero(t, metric(t, admin, "hub_memory_short_total"))
 	require.NotZero(t, metric(t, admin, `hub_dropped_frames_total{reason="total_buffer"}`))
-	require.True(t, refused)
 	require.NotZero(t, metric(t, admin, `hub_refused_connections_total{reason="memory"}`))
 	require.Less(t, peak, 1.1*limit) // it may be passed for a moment, until the collector is through
 	for _, c := range stalled {
