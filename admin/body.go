@@ -121,7 +121,7 @@ func splitArray(body []byte) (values [][]byte, err error) {
 }
 
 // valueLen returns the length of the value that b begins with: up to the quote or bracket that closes
-// it, or up to what cannot go on a number or a literal.
+// it, or up to what cannot go on a number or a literal. One that is nested too deep goes on to the end.
 func valueLen(b []byte) int {
 	depth := 0
 	for i := 0; i < len(b); i++ {
@@ -132,7 +132,9 @@ func valueLen(b []byte) int {
 				return min(i+1, len(b))
 			}
 		case '{', '[':
-			depth++
+			if depth++; depth > codec.MaxDepth { // nothing that could be taken
+				return len(b)
+			}
 		case '}', ']':
 			if depth == 0 {
 				return i

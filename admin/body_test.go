@@ -33,6 +33,16 @@ func TestEnvelopeInArrayMayBeAsDeepAsAlone(t *testing.T) {
 	}
 }
 
+func TestWhatIsNestedTooDeepIsNotLookedThrough(t *testing.T) {
+	deep := strings.Repeat("[", codec.MaxDepth+1)
+	require.Equal(t, len(deep)+3, valueLen([]byte(deep+"],1")))
+	for _, body := range []string{"[", ""} {
+		_, p := parseBody([]byte(body+strings.Repeat("[", 1<<20)), false)
+		require.NotNil(t, p)
+		require.Contains(t, p.Message, "nested deeper than 512 levels")
+	}
+}
+
 // FuzzBody holds the parser of bodies against encoding/json and against the parser of one envelope.
 func FuzzBody(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, lines bool) {

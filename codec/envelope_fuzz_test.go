@@ -34,7 +34,7 @@ func requireAnswerable(t testing.TB, bad *EnvelopeError) {
 // unlike those of a struct. It also says which id an error should carry if the text is an object.
 func encodingJSONEnvelope(t testing.TB, data []byte) (e Envelope, object, ok bool) {
 	t.Helper()
-	if !utf8.Valid(data) || !json.Valid(data) || nesting(t, data) > maxDepth {
+	if !utf8.Valid(data) || !json.Valid(data) || nesting(t, data) > MaxDepth {
 		return Envelope{}, false, false
 	}
 	var members map[string]json.RawMessage

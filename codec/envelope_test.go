@@ -143,7 +143,7 @@ func TestParseEnvelopeIsStrictAboutThePayload(t *testing.T) {
 	}
 	for _, c := range strictJSON {
 		for _, text := range c.texts {
-			if nesting(t, []byte(text)) < maxDepth { // the envelope is a level itself
+			if nesting(t, []byte(text)) < MaxDepth { // the envelope is a level itself
 				e, err := parsed(wrap(text))
 				require.NoError(t, err, "%.200q", text)
 				requireRoundTrip(t, e)
@@ -154,12 +154,12 @@ func TestParseEnvelopeIsStrictAboutThePayload(t *testing.T) {
 
 func TestEnvelopeCountsAsOneLevelOfNesting(t *testing.T) {
 	nested := func(n int) string { return strings.Repeat("[", n) + strings.Repeat("]", n) }
-	e := Envelope{Type: "t", Payload: json.RawMessage(nested(maxDepth - 1))}
+	e := Envelope{Type: "t", Payload: json.RawMessage(nested(MaxDepth - 1))}
 	requireRoundTrip(t, e)
 
-	_, err := parsed(`{"type":"t","payload":` + nested(maxDepth) + `}`)
+	_, err := parsed(`{"type":"t","payload":` + nested(MaxDepth) + `}`)
 	require.ErrorContains(t, err, "nested deeper than 512 levels")
-	e.Payload = json.RawMessage(nested(maxDepth)) // what nobody could read is not sent
+	e.Payload = json.RawMessage(nested(MaxDepth)) // what nobody could read is not sent
 	require.ErrorContains(t, e.Check(), "nested deeper than 512 levels")
 }
 

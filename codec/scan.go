@@ -7,8 +7,9 @@ import (
 	"unicode/utf8"
 )
 
-// maxDepth bounds the nesting of arrays and objects. encoding/json stops at 10,000; browsers recurse.
-const maxDepth = 512
+// MaxDepth bounds the nesting of arrays and objects in an envelope, itself included. encoding/json stops
+// at 10,000; browsers recurse.
+const MaxDepth = 512
 
 // A SyntaxError says where a text stops being strict JSON (RFC 8259) in valid UTF-8, and why.
 type SyntaxError struct {
@@ -129,8 +130,8 @@ func (s *scanner) literal(i int, word string) (int, error) {
 // enter reads the bracket that opens an array or an object. It reports whether an element follows,
 // and reads the closing bracket if not.
 func (s *scanner) enter(i int, closing byte) (next int, more bool, err error) {
-	if s.depth++; s.depth > maxDepth {
-		return i, false, &SyntaxError{i, fmt.Sprintf("nested deeper than %d levels", maxDepth)}
+	if s.depth++; s.depth > MaxDepth {
+		return i, false, &SyntaxError{i, fmt.Sprintf("nested deeper than %d levels", MaxDepth)}
 	}
 	i = s.space(i + 1)
 	if s.at(i) != closing {

@@ -37,7 +37,7 @@ func nesting(t testing.TB, data []byte) int {
 // requireAgrees holds CheckJSON against encoding/json, which does not look at UTF-8 and nests deeper.
 func requireAgrees(t testing.TB, data []byte) {
 	t.Helper()
-	want := utf8.Valid(data) && json.Valid(data) && nesting(t, data) <= maxDepth
+	want := utf8.Valid(data) && json.Valid(data) && nesting(t, data) <= MaxDepth
 	err := CheckJSON(data)
 	require.Equal(t, want, err == nil, "%.200q: %v", data, err)
 	if err != nil {
@@ -105,8 +105,8 @@ var notJSON = []texts{
 	{"past U+10FFFF", []string{"\"\xf4\x90\x80\x80\"", "\"\xf8\x88\x80\x80\x80\""}},
 	{"UTF-16 and BOM", []string{"\xff\xfe1\x00", "\xfe\xff\x001", "\xef\xbb\xbf{}", "\xef\xbb\xbf"}},
 	{"too deep", []string{
-		strings.Repeat("[", maxDepth+1) + strings.Repeat("]", maxDepth+1),
-		strings.Repeat(`{"a":`, maxDepth+1) + "1" + strings.Repeat("}", maxDepth+1),
+		strings.Repeat("[", MaxDepth+1) + strings.Repeat("]", MaxDepth+1),
+		strings.Repeat(`{"a":`, MaxDepth+1) + "1" + strings.Repeat("}", MaxDepth+1),
 		strings.Repeat("[", 100_000), strings.Repeat(`[{"":`, 50_000),
 	}},
 }
@@ -132,10 +132,10 @@ var strictJSON = []texts{
 	}},
 	{"white space", []string{" 1", "1 ", "\t\n\r 1 \t\n\r", "[\n1\n,\r\n2\t]"}},
 	{"deep enough", []string{
-		strings.Repeat("[", maxDepth) + strings.Repeat("]", maxDepth),
-		strings.Repeat(`{"a":`, maxDepth) + "1" + strings.Repeat("}", maxDepth),
-		"[" + strings.Repeat("[],", 2*maxDepth) + "[]]", // wide, not deep
-		"[" + strings.Repeat(`{},[1],{"a":[1]},`, 2*maxDepth) + "[]]",
+		strings.Repeat("[", MaxDepth) + strings.Repeat("]", MaxDepth),
+		strings.Repeat(`{"a":`, MaxDepth) + "1" + strings.Repeat("}", MaxDepth),
+		"[" + strings.Repeat("[],", 2*MaxDepth) + "[]]", // wide, not deep
+		"[" + strings.Repeat(`{},[1],{"a":[1]},`, 2*MaxDepth) + "[]]",
 	}},
 }
 

@@ -48,7 +48,7 @@ const (
 	turnTime = 100 * time.Microsecond // a connection that sends without end is read for that long
 	takeTime = 5 * time.Microsecond   // writing an event to one more spoke
 	endTime  = 20 * time.Microsecond  // closing
-	listTime = 700 * time.Microsecond // subscribing to 200 topics of 240 bytes: one message, done in one piece
+	listTime = 700 * time.Microsecond // subscribing to 200 topics of 240 bytes, one message; who connects waits for three rounds of that
 	goSlice  = 10 * time.Millisecond  // Go lets a goroutine run for that long: one that parses a large body
 )
 
@@ -89,7 +89,7 @@ var attacks = []attack{
 	{"subscriptions, answers unread", subscriptionsUnread, "message", 16 * mib, time.Microsecond, turns(8), nil},
 	{"a wide pattern comes and goes", widePattern, "message", 64 * mib, 3 * time.Microsecond, turns(crowdAtOnce) + takers(200), nil},
 	{"a covering pattern comes and goes", coveringPattern, "message", 8 * mib, time.Microsecond, turns(4), nil},
-	{"many topics", manyTopics, "connection", 512 * mib, 15 * time.Millisecond, crowdAtOnce * listTime, nil},
+	{"many topics", manyTopics, "connection", 512 * mib, 15 * time.Millisecond, 3 * crowdAtOnce * listTime, nil},
 	{"too many topics", tooManyTopics, "message", 16 * mib, 100 * time.Microsecond, turns(4), nil},
 	{"compression bombs", bombs, "message", 32 * mib, 50 * time.Microsecond, turns(4), compressing},
 	{"heavy compression bombs", heavyBombs, "message", 16 * mib, 100 * time.Microsecond, turns(4), compressing},
