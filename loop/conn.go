@@ -104,6 +104,7 @@ func (c *conn) finish() {
 		c.reader = nil
 	}
 	if c.has(flagUpgraded) {
+		c.logEnd()
 		c.spoke.Detach(*c.cause.Load())
 	}
 }

@@ -21,7 +21,7 @@ func (s *Server) Handler() http.Handler {
 		c, _ := s.enter(addrIn(r.RemoteAddr), false)
 		if refusal := s.takeOver(c, w, r); refusal != nil {
 			s.conns.remove(c)
-			s.refusals.add(refusal.why)
+			s.refused(c, refusal)
 			refusal.header(w.Header().Set)
 			http.Error(w, refusal.problem, refusal.status)
 		}

@@ -36,7 +36,7 @@ func (r *refusal) header(set func(name, value string)) {
 
 // refuse answers with an HTTP status instead of an upgrade.
 func (c *conn) refuse(r *refusal) {
-	c.server.refusals.add(r.why)
+	c.server.refused(c, r)
 	var extra string
 	r.header(func(name, value string) { extra += name + ": " + value + "\r\n" })
 	c.reply(answer(r.status, extra, r.problem+"\n"))

@@ -35,8 +35,8 @@ type Server struct {
 	received atomic.Uint64
 	refusals refusals
 
-	tlsFailures atomic.Uint64 // connections that broke TLS after the handshake
-	warnedAt    atomic.Int64  // when warnOfTLS last did, in seconds after began
+	tlsFailures               atomic.Uint64 // connections that broke TLS after the handshake
+	tlsWarning, originWarning seldom
 
 	mu sync.Mutex // a leaf
 	// +checklocks:mu

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"net"
 	"sync"
-	"time"
 
 	"github.com/alkdev/hub/codec"
 )
@@ -199,13 +198,4 @@ func (s *shakers) stats() TLSStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return TLSStats{Handshakes: s.done, Failed: s.failed, Running: s.busy, InLine: len(s.line)}
-}
-
-// warnOfTLS logs that somebody speaks TLS to a port without it, at most once a minute: a client that is
-// set up wrongly comes again and again.
-func (s *Server) warnOfTLS() {
-	now, last := int64(time.Since(s.began)/time.Second)+60, s.warnedAt.Load()
-	if now-last >= 60 && s.warnedAt.CompareAndSwap(last, now) {
-		s.config.Logger.Warn("loop: a client speaks TLS to a port without it: it wants ws://, or the hub a certificate")
-	}
 }

@@ -63,7 +63,11 @@ func (c *config) limitMemory(logger *slog.Logger, container memlimit.Provider) {
 	if c.memory = limit; limit > 0 {
 		debug.SetMemoryLimit(limit)
 	}
-	logger.Info("memory", slog.String("limit", showSize(limit)), slog.String("from", from))
+	text := "none"
+	if limit > 0 {
+		text = showSize(limit)
+	}
+	logger.Info("memory", slog.String("limit", text), slog.String("from", from))
 }
 
 // memoryLimit returns the limit that is to be in force, 0 for none, and where it comes from. runtime is

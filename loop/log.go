@@ -1,0 +1,46 @@
+package loop
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
+
+// What is normal on the open internet is counted, and logged at debug level only. The exceptions are mistakes
+// whose makers would look for the reason here, and who come again and again: they have a line a minute.
+
+// seldom lets something happen once a minute.
+type seldom struct{ last atomic.Int64 } // when it did, in seconds after began, and 60
+
+func (s *Server) mayAgain(what *seldom) bool {
+	now, last := int64(time.Since(s.began)/time.Second)+60, what.last.Load()
+	return now-last >= 60 && what.last.CompareAndSwap(last, now)
+}
+
+// warnOfTLS logs that somebody speaks TLS to a port without it.
+func (s *Server) warnOfTLS() {
+	if s.mayAgain(&s.tlsWarning) {
+		s.config.Logger.Warn("loop: a client speaks TLS to a port without it: it wants ws://, or the hub a certificate")
+	}
+}
+
+// refused counts a refusal and logs it: of the request no more than the answer quotes. A browser does not
+// show its page why an origin is not allowed.
+func (s *Server) refused(c *conn, r *refusal) {
+	s.refusals.add(r.why)
+	level, hint := slog.LevelDebug, ""
+	if r.why == RefusedOrigin && s.mayAgain(&s.originWarning) {
+		level, hint = slog.LevelWarn, ": Config.Origins, or hub serve --origins, says who may come"
+	}
+	if l := s.config.Logger; l.Enabled(context.Background(), level) {
+		l.Log(context.Background(), level, "loop: refused: "+r.problem+hint, slog.Int("status", r.status), slog.String("peer", c.Remote()))
+	}
+}
+
+// logEnd logs how the connection of a spoke has ended.
+func (c *conn) logEnd() {
+	if l := c.server.config.Logger; l.Enabled(context.Background(), slog.LevelDebug) {
+		l.Debug("loop: a spoke has gone, "+c.cause.Load().String(), slog.String("spoke", c.spoke.ID()), slog.String("peer", c.Remote()))
+	}
+}

@@ -1,0 +1,52 @@
+package loop
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/alkdev/hub/fanout"
+)
+
+// logText is a log that can be read meanwhile.
+type logText struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logText) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *logText) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+// A browser tells neither its page nor its user why.
+func TestAForeignOriginIsLoggedOnceInAWhileAndTheRestForDebugging(t *testing.T) {
+	var log logText
+	_, _, address := startServer(t, fanout.Config{}, Config{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
+	for _, origin := range []string{"https://a.example", "https://b.example"} {
+		p := dialPeer(t, address, from{})
+		p.write([]byte(request("/ws", "Origin: "+origin)))
+		p.answer()
+	}
+	p := dialPeer(t, address, from{})
+	p.write([]byte(request("/ws")))
+	p.upgraded()
+	require.NoError(t, p.conn.Close())
+	require.Eventually(t, func() bool { return strings.Contains(log.String(), "a spoke has gone") }, 5*time.Second, time.Millisecond)
+	got := log.String()
+	require.Regexp(t, `level=WARN msg="loop: refused: origin \\"https://a.example\\" is not allowed: Config.Origins, or hub serve --origins, says who may come" status=403 peer=127.0.0.1:\d+`, got)
+	require.Regexp(t, `level=DEBUG msg="loop: refused: origin \\"https://b.example\\" is not allowed" status=403`, got)
+	require.Regexp(t, `level=DEBUG msg="loop: a spoke has gone, gone by peer: 1006 [^"]*" spoke=[0-9a-f]+ peer=127.0.0.1:\d+`, got)
+}
