@@ -25,16 +25,16 @@ func (s *Server) warnOfTLS() {
 	}
 }
 
-// refused counts a refusal and logs it: of the request no more than the answer quotes. A browser does not
-// show its page why an origin is not allowed.
+// refused counts a refusal and logs it, with nothing of the request: there may be a token in any part of it. A
+// browser does not show its page that an origin is not allowed.
 func (s *Server) refused(c *conn, r *refusal) {
 	s.refusals.add(r.why)
 	level, hint := slog.LevelDebug, ""
 	if r.why == RefusedOrigin && s.mayAgain(&s.originWarning) {
-		level, hint = slog.LevelWarn, ": Config.Origins, or hub serve --origins, says who may come"
+		level, hint = slog.LevelWarn, ": the page's origin is not one of Config.Origins (hub serve --origins)"
 	}
 	if l := s.config.Logger; l.Enabled(context.Background(), level) {
-		l.Log(context.Background(), level, "loop: refused: "+r.problem+hint, slog.Int("status", r.status), slog.String("peer", c.Remote()))
+		l.Log(context.Background(), level, "loop: refused"+hint, slog.String("reason", r.why.String()), slog.Int("status", r.status), slog.String("peer", c.Remote()))
 	}
 }
 
