@@ -1,11 +1,8 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"strings"
 
 	"github.com/alkdev/hub/admin"
 	"github.com/alkdev/hub/auth"
@@ -13,26 +10,12 @@ import (
 
 // addAuthKey defines --auth-jwt-key. Its value is never shown: it may be a secret.
 func addAuthKey(f *flags, p *[]byte, what string) {
-	addSecret(f, p, "auth-jwt-key", what+": file:PATH with a public key in PEM or a secret for HS256, or the same as text", parseAuthKey)
+	addSecret(f, p, "auth-jwt-key", what+": a public key in PEM or a secret for HS256", parseAuthKey)
 }
 
-// parseAuthKey reads a key. No error repeats it.
+// parseAuthKey looks at a key. No error repeats it.
 func parseAuthKey(s string) ([]byte, error) {
-	path, isFile := strings.CutPrefix(s, "file:")
-	if !isFile {
-		if _, err := os.Stat(s); err == nil {
-			return nil, errors.New("there is a file of that name; file:PATH reads it")
-		}
-		return []byte(s), auth.CheckKey([]byte(s))
-	}
-	b, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("%q: %w", s, errors.Unwrap(err))
-	}
-	if err := auth.CheckKey(b); err != nil {
-		return nil, fmt.Errorf("%q: %w", s, err)
-	}
-	return b, nil
+	return []byte(s), auth.CheckKey([]byte(s))
 }
 
 // keyStats returns what asks for the key set of v, nil if there is none.

@@ -40,7 +40,7 @@ func benchFlags(c *loadgen.Config, whom *trust, asJSON *bool) *flags {
 	}
 	f := newFlags("bench", benchSynopsis)
 	add(f, &c.URL, "url", "WebSocket address of the hub", parseWebSocketURL, showText)
-	add(f, &c.Token, "token", "bearer token, sent with the handshakes", parseText, showText)
+	addSecret(f, &c.Token, "token", "bearer token, sent with the handshakes", parseText)
 	addTrust(f, whom)
 	addOperator(f, &c.Admin, &c.AdminToken, "admin address of the hub, for publishing; off to publish as a spoke")
 	add(f, &c.Spokes, "spokes", "connections", number(1, 1<<20), strconv.Itoa)

@@ -18,6 +18,9 @@ import (
 	"github.com/alkdev/hub/loop"
 )
 
+// leastAdminToken is the least length of --admin-token, in bytes, where others than this machine may guess at it.
+const leastAdminToken = 16
+
 // config is what the flags of hub serve say.
 type config struct {
 	listen, path           string
@@ -99,7 +102,7 @@ func serveFlags(c *config) *flags {
 	add(f, &c.listen, "listen", "address that spokes connect to", parseAddress, showText)
 	add(f, &c.path, "path", "path of the WebSocket endpoint", parsePath, showText)
 	add(f, &c.admin, "admin", "address for publishing, metrics and health; off for none", parseAdminAddress, showText)
-	addSecret(f, &c.adminToken, "admin-token", "bearer token that admin requests must carry; none if empty", parseText)
+	addSecret(f, &c.adminToken, "admin-token", "bearer token that admin requests must carry, from 16 bytes if --admin can be reached from elsewhere; none if empty", parseText)
 	add(f, &c.adminMaxBody, "admin-max-body", "largest body of an admin request", size(1<<10, 1<<30), showSize)
 	addAuthKey(f, &c.authKey, "spokes need a token signed with this")
 	add(f, &c.authJWKS, "auth-jwks", "spokes need a token signed with a key of this JSON Web Key Set: a file, or an address that begins with https:// or http://", parseText, showText)
@@ -181,6 +184,9 @@ func (c *config) check(f *flags) (warnings []string) {
 	}
 	if c.admin != "off" && c.adminToken == "" && !isLoopback(c.admin) {
 		f.problem("--admin: %s can be reached from elsewhere, which needs an --admin-token; or take a loopback address such as 127.0.0.1:8081", c.admin)
+	}
+	if n := len(c.adminToken); c.admin != "off" && n > 0 && n < leastAdminToken && !isLoopback(c.admin) {
+		f.problem("--admin-token: it has %d bytes, and --admin %s can be reached from elsewhere, which needs %d or more, as from openssl rand -hex 32", n, c.admin, leastAdminToken)
 	}
 	if err := c.checkTLS(); err != nil {
 		f.problem("%v", err)

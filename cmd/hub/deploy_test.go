@@ -127,7 +127,7 @@ func TestTheManifestFitsTheHub(t *testing.T) {
 	require.Equal(t, "None", objects["Service hub-admin"].Spec.ClusterIP)
 
 	// The flags are ones that there are, and the ports theirs.
-	args := []string{"--admin-token=x"}
+	args := []string{"--admin-token=0123456789abcdef"}
 	for _, e := range c.Env {
 		if strings.HasPrefix(e.Name, envPrefix) && e.Value != "" {
 			args = append(args, "--"+flagName(e.Name)+"="+e.Value)

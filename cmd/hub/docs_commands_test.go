@@ -306,7 +306,7 @@ func checkQuoted(line string) error {
 	}
 	var args []string
 	for _, m := range regexp.MustCompile(` -e (HUB_\w+)=(\S+)`).FindAllStringSubmatch(line, -1) {
-		args = append(args, "--"+flagName(m[1])+"="+m[2])
+		args = append(args, "--"+flagName(m[1])+"="+strings.Replace(m[2], "...", "0123456789abcdef", 1)) // a secret that is left to the reader
 	}
 	return runShowConfig(args, io.Discard, io.Discard)
 }

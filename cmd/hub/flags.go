@@ -96,10 +96,47 @@ func (f *flags) origin() string {
 	return fromCommandLine
 }
 
-// addSecret defines a flag whose value is not shown.
+// addSecret defines a flag whose value is not shown, and which file:PATH reads from a file. No error of parse may
+// repeat what it is given.
 func addSecret[T any](f *flags, p *T, name, usage string, parse func(string) (T, error)) {
-	add(f, p, name, usage, parse, func(T) string { return "" })
+	read := func(s string) (v T, err error) {
+		text, err := readSecret(s)
+		if err != nil {
+			return v, err
+		}
+		if v, err = parse(text); err != nil && strings.HasPrefix(s, fromFile) {
+			err = fmt.Errorf("%q: %w", s, err)
+		}
+		return v, err
+	}
+	add(f, p, name, usage+"; file:PATH reads it from a file", read, func(T) string { return "" })
 	f.secret[name] = true
+}
+
+const fromFile = "file:" // begins the value of a secret that stands in a file
+
+// readSecret returns the secret that s is, or that is in the file which s names, without the newline at its end. No
+// error repeats a secret.
+func readSecret(s string) (string, error) {
+	path, isFile := strings.CutPrefix(s, fromFile)
+	if !isFile {
+		// Only what looks like a path: a word may happen to be the name of a file.
+		if strings.ContainsAny(s, "/.") {
+			if info, err := os.Stat(s); err == nil && info.Mode().IsRegular() {
+				return "", errors.New("there is a file of that name; file:PATH reads it")
+			}
+		}
+		return s, nil
+	}
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("%q: %w", s, errors.Unwrap(err))
+	}
+	text := strings.TrimSuffix(strings.TrimSuffix(string(b), "\n"), "\r")
+	if text == "" {
+		return "", fmt.Errorf("%q: the file is empty", s)
+	}
+	return text, nil
 }
 
 func envName(flagName string) string {

@@ -197,6 +197,12 @@ func TestMistakesNameWhatIsAllowed(t *testing.T) {
 		{"--auth-jwt-key=short", "a secret of 5 bytes, HS256 needs at least 32"},
 		{"--auth-jwt-key=flags_test.go", "there is a file of that name; file:PATH reads it"},
 		{"--auth-jwt-key=file:none.pem", `"file:none.pem": no such file`},
+		{"--auth-jwt-key=file:/proc/sys/net/core/somaxconn", `--auth-jwt-key: "file:/proc/sys/net/core/somaxconn": auth: a secret of`},
+		{"--admin-token=file:/nowhere/token", `--admin-token: "file:/nowhere/token": no such file`},
+		{"--admin-token=file:/dev/null", `"file:/dev/null": the file is empty`},
+		{"--admin-token=./flags_test.go", "--admin-token: there is a file of that name; file:PATH reads it"},
+		{"--engine-token=file:/", `--engine-token: "file:/": is a directory`},
+		{"--cluster-auth=file:/proc/sys/net/core/somaxconn", `--cluster-auth: "file:/proc/sys/net/core/somaxconn": it is like`},
 		{"--auth-issuer=us", "they need --auth-jwt-key or --auth-jwks"},
 		{"--auth-jwks-refresh=0", "is not a duration from 1s"},
 		{"extra", `"extra": not expected here`},
@@ -226,7 +232,7 @@ func TestUnwiseFlagsAreWarnedOf(t *testing.T) {
 		require.Contains(t, strings.Join(conf.check(f), "\n"), c.want)
 	}
 	for _, args := range [][]string{
-		{"--admin=:8081", "--admin-token=secret", "--listen=127.0.0.1:8080"},
+		{"--admin=:8081", "--admin-token=0123456789abcdef", "--listen=127.0.0.1:8080"},
 		{"--listen=localhost:8080", "--relay=others"},
 		{"--auth-jwt-key=" + strings.Repeat("k", 32)},
 	} {
@@ -235,6 +241,45 @@ func TestUnwiseFlagsAreWarnedOf(t *testing.T) {
 		_, err := parseFlags(f, args, 0)
 		require.NoError(t, err)
 		require.Empty(t, conf.check(f), "%q", args)
+	}
+}
+
+// Every flag whose value is not shown reads a file, and so does its twin in the environment.
+func TestEverySecretReadsAFile(t *testing.T) {
+	const secret = "hub:0123456789abcdef0123456789abcdef"
+	name := file(t, []byte(secret+"\r\n"))
+	for _, twin := range []bool{false, true} {
+		var c config
+		f := serveFlags(&c)
+		var args []string
+		for flag := range f.secret {
+			if twin {
+				t.Setenv(envName(flag), "file:"+name)
+			} else {
+				args = append(args, "--"+flag+"=file:"+name)
+			}
+		}
+		_, err := parseFlags(f, args, 0)
+		require.NoError(t, err)
+		require.Equal(t, []string{secret, secret, secret, secret}, []string{c.adminToken, string(c.authKey), c.engine.token, c.engine.auth})
+		require.Len(t, f.secret, 4, "one that is not looked at here")
+	}
+	t.Setenv("HUB_ADMIN_TOKEN", "file:/nowhere/token")
+	_, err := parseFlags(serveFlags(new(config)), nil, 0)
+	require.EqualError(t, err, `HUB_ADMIN_TOKEN: "file:/nowhere/token": no such file or directory`)
+}
+
+func TestAShortAdminTokenIsForThisMachineAlone(t *testing.T) {
+	for _, args := range [][]string{
+		{"--admin-token=secret"}, {"--admin=[::1]:8081", "--admin-token=secret"}, {"--admin=off", "--admin-token=secret"},
+		{"--admin=:8081", "--admin-token=0123456789abcdef"},
+	} {
+		_, err := parseServe(t, args...)
+		require.NoError(t, err, "%q", args)
+	}
+	for _, address := range []string{":8081", "0.0.0.0:8081", "192.0.2.1:8081", "hub.example:8081"} {
+		_, err := parseServe(t, "--admin="+address, "--admin-token=0123456789abcde")
+		require.EqualError(t, err, "--admin-token: it has 15 bytes, and --admin "+address+" can be reached from elsewhere, which needs 16 or more, as from openssl rand -hex 32")
 	}
 }
 

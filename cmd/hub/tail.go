@@ -29,7 +29,7 @@ func tail(ctx context.Context, args []string) error {
 	var whom trust
 	f := newFlags("tail", tailSynopsis)
 	add(f, &address, "url", "WebSocket address of the hub", parseWebSocketURL, showText)
-	add(f, &token, "token", "bearer token, sent with the handshake", parseText, showText)
+	addSecret(f, &token, "token", "bearer token, sent with the handshake", parseText)
 	addTrust(f, &whom)
 	add(f, &count, "count", "end after so many events; 0 for never", number(0, 1<<62), func(n int) string { return fmt.Sprint(n) })
 	addSwitch(f, &once, "once", "end when the connection ends, instead of connecting again")
