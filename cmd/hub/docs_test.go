@@ -31,6 +31,7 @@ var claims = map[string]string{
 	"README.md html":                  "clients/typescript/test/readme.test.mjs README.md",
 	"clients/typescript/README.md ts": "clients/typescript/test/readme.test.mjs README.md",
 	"clients/typescript/README.md sh": "clients/typescript/test/package.test.mjs pack",
+	"docs/admin.md conversation":      "cmd/hub/admin_doc_test.go TestAdminDocument",
 	"docs/backpressure.md text":       "fanout/drawing_test.go TestDrawingOfThePolicies",
 	"docs/cluster.md sh":              "cmd/hub/docs_commands_test.go TestCommandsOfTheDocuments",
 	"docs/deploy.md sh":               "cmd/hub/docs_commands_test.go TestCommandsOfTheDocuments",

@@ -20,22 +20,27 @@ import (
 )
 
 // TestWireDocument plays the conversations of docs/wire.md against hubs.
-func TestWireDocument(t *testing.T) {
-	text, err := os.ReadFile("../../docs/wire.md")
+func TestWireDocument(t *testing.T) { playDocument(t, "docs/wire.md", 6) }
+
+// playDocument plays the conversations of a page.
+func playDocument(t *testing.T, page string, conversations int) {
+	text, err := os.ReadFile("../../" + page)
 	require.NoError(t, err)
 	blocks := regexp.MustCompile("(?ms)^```conversation\n(.*?)^```").FindAllSubmatch(text, -1)
-	require.Len(t, blocks, 6)
+	require.Len(t, blocks, conversations)
 	for i, block := range blocks {
 		t.Run(strconv.Itoa(i+1), func(t *testing.T) { playConversation(t, string(block[1])) })
 	}
 }
 
-// conversation is one hub and the spokes that talk to it.
+// conversation is one hub and who talks to it.
 type conversation struct {
 	t             *testing.T
 	spokes, admin string
 	stop          func() error
 	conns         map[string]*websocket.Conn // by the spoke's number, "" for the first
+	exchanges     map[string]*exchange       // with the admin address, by number
+	ids           map[string]string          // of spokes, by what they are called
 	refused       *http.Response             // the answer to the last handshake, if it was one
 	token         string
 	answered      int // the code with which a spoke has closed, and was answered
@@ -43,16 +48,21 @@ type conversation struct {
 }
 
 func playConversation(t *testing.T, text string) {
-	c := &conversation{t: t, conns: make(map[string]*websocket.Conn)}
+	c := &conversation{t: t, conns: make(map[string]*websocket.Conn), exchanges: make(map[string]*exchange), ids: make(map[string]string)}
+	text = regexp.MustCompile(`\n +`).ReplaceAllString(text, "") // an indented line goes on with the one before
 	for line := range strings.Lines(text) {
 		line = strings.TrimSuffix(line, "\n")
 		if c.token != "" && !strings.HasPrefix(line, "<") {
 			line = strings.ReplaceAll(line, "<token>", c.token)
 		}
+		line = c.known(line)
 		t.Log(line)
 		number := ""
-		if line[0] == '2' {
-			number, line = "2", line[2:]
+		if rest, ok := strings.CutPrefix(line, "2 "); ok {
+			number, line = "2", rest
+		}
+		if c.exchange(number, line) {
+			continue
 		}
 		what, rest, found := strings.Cut(line, " ")
 		require.True(t, found)
@@ -75,6 +85,9 @@ func playConversation(t *testing.T, text string) {
 		default:
 			require.NoError(t, c.conns[number].Write(t.Context(), websocket.MessageText, []byte(rest)))
 		}
+	}
+	for number := range c.exchanges {
+		c.finish(number)
 	}
 	for _, conn := range c.conns {
 		_ = conn.CloseNow() // most are closed
@@ -138,11 +151,34 @@ func (c *conversation) get(number, want string) {
 	}
 	require.NoError(c.t, err)
 	require.True(c.t, json.Valid(message))
-	require.Regexp(c.t, pattern(want), string(message))
+	c.match(want, string(message))
 }
 
-// pattern makes a regular expression of a line in which <name> stands for any text.
-func pattern(line string) string {
-	quoted := regexp.QuoteMeta(line)
-	return "^" + regexp.MustCompile(`<[a-z]+>`).ReplaceAllString(quoted, `.*`) + "$"
+var placeholder = regexp.MustCompile(`<[a-z]+>`)
+
+// match holds what has come against a line in which <name> stands for any text, and <spoke> and <other> for the same as before.
+func (c *conversation) match(want, got string) {
+	var expr strings.Builder
+	names := placeholder.FindAllString(want, -1)
+	for i, text := range placeholder.Split(want, -1) {
+		if i > 0 {
+			expr.WriteString("(.*)")
+		}
+		expr.WriteString(regexp.QuoteMeta(text))
+	}
+	found := regexp.MustCompile("^" + expr.String() + "$").FindStringSubmatch(got)
+	require.NotNil(c.t, found, "%s\nis not\n%s", got, want)
+	for i, name := range names {
+		if name == "<spoke>" || name == "<other>" {
+			c.ids[name] = found[i+1]
+		}
+	}
+}
+
+// known returns a line with the ids that are known in their places.
+func (c *conversation) known(line string) string {
+	for name, id := range c.ids {
+		line = strings.ReplaceAll(line, name, id)
+	}
+	return line
 }
