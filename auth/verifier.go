@@ -177,6 +177,8 @@ func (v *Verifier) verify(token string) (fanout.Claims, error) {
 	switch {
 	case keyErr != nil:
 		return fanout.Claims{}, keyErr
+	case errors.Is(err, jwt.ErrTokenMalformed):
+		return fanout.Claims{}, malformed(token)
 	case err != nil:
 		return fanout.Claims{}, explain(err)
 	case !time.Now().Before(claims.ExpiresAt.Time):
@@ -208,7 +210,6 @@ func explain(err error) error {
 		{jwt.ErrTokenInvalidAudience, errors.New("auth: the token is not for this hub (aud)")},
 		{jwt.ErrTokenRequiredClaimMissing, errors.New("auth: the token lacks a claim that is needed, exp first of all")},
 		{jwt.ErrTokenSignatureInvalid, errors.New("auth: the token is not signed as it should be")},
-		{jwt.ErrTokenMalformed, errors.New("auth: the token is malformed")},
 	} {
 		if errors.Is(err, known.is) {
 			return known.says

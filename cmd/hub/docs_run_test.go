@@ -81,6 +81,33 @@ func TestTokensAreGivenAsThePageShows(t *testing.T) {
 	require.Error(t, err, "without one")
 }
 
+// TestTokenOfTheDocuments runs the program of docs/tokens.md: a hub with the same secret, in a file, takes its token.
+func TestTokenOfTheDocuments(t *testing.T) {
+	if _, err := exec.LookPath("python3"); err != nil {
+		t.Skip("python3 is needed")
+	}
+	programs := blocks(documents(t, "docs/tokens.md"))
+	require.Len(t, programs, 1)
+	require.Equal(t, "python", programs[0].language)
+	const secret = "0123456789abcdef0123456789abcdef" // would be 16 bytes, and refused, if hex were decoded
+	cmd := exec.CommandContext(t.Context(), "python3", "-c", programs[0].text)
+	cmd.Env = append(os.Environ(), "HUB_AUTH_JWT_KEY="+secret)
+	token, err := cmd.Output()
+	require.NoError(t, err)
+	for _, end := range []string{"", "\n", "\r\n"} {
+		key := filepath.Join(t.TempDir(), "key")
+		require.NoError(t, os.WriteFile(key, []byte(secret+end), 0o600))
+		spokes, _, _ := startHub(t, "--auth-jwt-key=file:"+key)
+		c, _, err := websocket.Dial(t.Context(), spokes+"?topic=tick:42&token="+strings.TrimSpace(string(token)), nil)
+		require.NoError(t, err, "%q", end)
+		require.NoError(t, c.CloseNow())
+	}
+	spokes, _, _ := startHub(t, "--auth-jwt-key="+secret+" ") // a space is part of it
+	_, refused, err := websocket.Dial(t.Context(), spokes+"?token="+strings.TrimSpace(string(token)), nil)
+	require.Error(t, err)
+	require.Equal(t, http.StatusUnauthorized, refused.StatusCode)
+}
+
 // columns makes the spaces between columns one: how many there are depends on the host's name, which is among the values.
 func columns(text string) string { return regexp.MustCompile(` +`).ReplaceAllString(text, " ") }
 

@@ -43,6 +43,7 @@ var claims = map[string]string{
 	"docs/operating.md text":          "cmd/hub/docs_run_test.go TestOperatingGuide",
 	"docs/protocol.md sh":             "cmd/hub/docs_commands_test.go TestCommandsOfTheDocuments",
 	"docs/testing.md sh":              "cmd/hub/docs_commands_test.go TestCommandsOfTheDocuments",
+	"docs/tokens.md python":           "cmd/hub/docs_run_test.go TestTokenOfTheDocuments",
 	"docs/wire.md conversation":       "cmd/hub/wire_test.go TestWireDocument",
 	"docs/wire.md json":               "cmd/hub/docs_test.go TestEnvelopesOfTheDocuments",
 }
