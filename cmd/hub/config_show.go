@@ -46,10 +46,7 @@ func runShowConfig(args []string, out, log io.Writer) error {
 		return err
 	}
 	settings := f.settings(own)
-	for _, name := range f.strangers(os.Environ()) {
-		warnings = append(warnings, name+": no flag of hub serve has this twin")
-	}
-	for _, w := range warnings {
+	for _, w := range append(warnings, f.strangers(os.Environ())...) {
 		fmt.Fprintln(log, w)
 	}
 	if inJSON {
@@ -110,18 +107,30 @@ func (f *flags) settings(own func(name string) bool) []setting {
 	return settings
 }
 
-// strangers returns the variables in env that begin like the twin of a flag and are none: mostly a
+// strangers says of the variables in env that begin like the twin of a flag and are none what they are: mostly a
 // mistyped name.
 func (f *flags) strangers(env []string) []string {
-	known := make(map[string]bool)
+	known := map[string]bool{envPrefix + "VERIFY": true} // which package verify reads
 	f.set.VisitAll(func(fl *flag.Flag) { known[envName(fl.Name)] = true })
-	var names []string
+	var found []string
 	for _, variable := range env {
 		name, _, _ := strings.Cut(variable, "=")
-		if strings.HasPrefix(name, envPrefix) && !known[name] {
-			names = append(names, name)
+		if strings.HasPrefix(name, envPrefix) && !known[name] && !serviceLink.MatchString(name) {
+			found = append(found, name+": no flag of hub serve has this twin"+f.nearestTwin(name))
 		}
 	}
-	slices.Sort(names)
-	return names
+	slices.Sort(found)
+	return found
+}
+
+// serviceLink matches what Kubernetes tells every container of a service that is named hub.
+var serviceLink = regexp.MustCompile(`^HUB_(SERVICE_HOST|SERVICE_PORT(_.*)?|PORT(_.*)?)$`)
+
+// nearestTwin asks whether the twin was meant that is spelt most like name, if one is.
+func (f *flags) nearestTwin(name string) string {
+	meant := f.nearestName(strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(name, envPrefix), "_", "-")))
+	if meant == "" {
+		return ""
+	}
+	return "; did you mean " + envName(meant) + "?"
 }

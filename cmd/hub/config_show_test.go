@@ -3,6 +3,7 @@ package main
 import (
 	"flag"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -32,12 +33,39 @@ func TestConfigSaysWhereEachFlagComesFrom(t *testing.T) {
 	require.Equal(t, "40s command line", fields["--ping"], "the command line overrules")
 	require.Equal(t, "true command line", fields["--compress"])
 	require.Equal(t, "10s default", fields["--pong-timeout"])
-	require.Contains(t, log, "HUB_SPOKE_BUFER: no flag of hub serve has this twin")
+	require.Contains(t, log, "HUB_SPOKE_BUFER: no flag of hub serve has this twin; did you mean HUB_SPOKE_BUFFER?\n")
 	require.NotContains(t, log, "HUB_PING")
 
 	var c config
 	serveFlags(&c).set.VisitAll(func(fl *flag.Flag) { require.Contains(t, fields, "--"+fl.Name) })
 	require.NotContains(t, fields, "--json")
+}
+
+func TestVariablesThatMeanNothing(t *testing.T) {
+	f := serveFlags(new(config))
+	require.Equal(t, []string{
+		"HUB_AUTH_JWT_KYE: no flag of hub serve has this twin; did you mean HUB_AUTH_JWT_KEY?",
+		"HUB_PORTS: no flag of hub serve has this twin",
+		"HUB_SOMETHING_ELSE: no flag of hub serve has this twin",
+	}, f.strangers([]string{
+		"HUB_SOMETHING_ELSE=1", "HUB_AUTH_JWT_KYE=s3cret", "HUB_AUTH_JWT_KEY=s3cret", "HUBBUB=1", "PATH=/bin", "HUB_PORTS=1", "HUB_VERIFY=1",
+		// Of Kubernetes, for a service that is named hub.
+		"HUB_SERVICE_HOST=10.0.0.1", "HUB_SERVICE_PORT=80", "HUB_SERVICE_PORT_SPOKES=80", "HUB_PORT=tcp://10.0.0.1:80",
+		"HUB_PORT_80_TCP=tcp://10.0.0.1:80", "HUB_PORT_80_TCP_ADDR=10.0.0.1",
+	}))
+}
+
+// The hub ends by itself: its address is taken.
+func TestServeWarnsOfVariablesThatMeanNothing(t *testing.T) {
+	spokes, _, _ := startHub(t)
+	taken := strings.TrimSuffix(strings.TrimPrefix(spokes, "ws://"), "/ws")
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), childVariable+"=serve --admin=off --listen="+taken, "HUB_PIGN=30s", "HUB_SERVICE_HOST=10.0.0.1")
+	out, err := cmd.CombinedOutput()
+	require.Error(t, err)
+	require.Equal(t, exitError, cmd.ProcessState.ExitCode())
+	require.Contains(t, string(out), "level=WARN msg=\"HUB_PIGN: no flag of hub serve has this twin; did you mean HUB_PING?\"")
+	require.Equal(t, 1, strings.Count(string(out), "has this twin"), "%s", out)
 }
 
 func TestConfigShowsNoSecret(t *testing.T) {

@@ -53,7 +53,7 @@ func runDoctor(args []string, m machine, out io.Writer) error {
 	if _, err := parseConfig(f, &c, args); err != nil {
 		return err
 	}
-	findings := examine(&c, m)
+	findings := append(lookAtVariables(f.strangers(m.environ())), examine(&c, m)...)
 	if err := report(out, findings, inJSON); err != nil {
 		return err
 	}
@@ -75,6 +75,15 @@ func examine(c *config, m machine) []finding {
 		look(p)
 	}
 	return p.findings
+}
+
+// lookAtVariables makes findings of the variables that mean nothing to hub serve.
+func lookAtVariables(strangers []string) (findings []finding) {
+	for _, what := range strangers {
+		name, is, _ := strings.Cut(what, ": ")
+		findings = append(findings, finding{Name: name, Verdict: risky, Is: is, Want: "the twin of a flag, or no variable", Fix: "unset " + name + "; hub config shows the twins that there are"})
+	}
+	return findings
 }
 
 // patientMachine is the machine under examination, with what was found.

@@ -34,6 +34,8 @@ type machine interface {
 	procs() (gomaxprocs, cpus int)
 	// env is os.Getenv.
 	env(name string) string
+	// environ is os.Environ.
+	environ() []string
 }
 
 // thisMachine is the one that runs us.
@@ -102,6 +104,8 @@ func (thisMachine) clock() (time.Time, bool, error) {
 func (thisMachine) procs() (gomaxprocs, cpus int) { return runtime.GOMAXPROCS(0), runtime.NumCPU() }
 
 func (thisMachine) env(name string) string { return os.Getenv(name) }
+
+func (thisMachine) environ() []string { return os.Environ() }
 
 // numbers reads a file of numbers.
 func numbers(m machine, path string, n int) ([]int64, error) {

@@ -48,6 +48,12 @@ func (m *paper) join(string) error               { return m.joinErr }
 func (m *paper) clock() (time.Time, bool, error) { return m.now, !m.unsynced, m.clockErr }
 func (m *paper) procs() (gomaxprocs, cpus int)   { return m.gomaxprocs, m.n }
 func (m *paper) env(name string) string          { return m.vars[name] }
+func (m *paper) environ() (env []string) {
+	for name, value := range m.vars {
+		env = append(env, name+"="+value)
+	}
+	return env
+}
 func (m *paper) set(path, text string) (before string) {
 	before, m.files[path] = m.files[path], text
 	return before
@@ -188,6 +194,7 @@ func TestDoctorSaysWhatIsWrongAndHowToChangeIt(t *testing.T) {
 		{func(m *paper) { m.unsynced = true }, "", "clock", fine, "nothing depends on it without tokens", "", ""},
 		{func(m *paper) { m.unsynced = true }, "--auth-jwks=https://keys.example/", "clock", risky, "not synchronised", "tokens expire by it", "chronyd"},
 		{file("/sys/devices/system/clocksource/clocksource0/current_clocksource", "hpet"), "", "clock source", risky, "hpet", "of: tsc hpet acpi_pm", "clocksource=tsc"},
+		{func(m *paper) { m.vars["HUB_AUTH_JWT_KYE"] = "s3cret" }, "", "HUB_AUTH_JWT_KYE", risky, "no flag of hub serve has this twin; did you mean HUB_AUTH_JWT_KEY?", "the twin of a flag", "unset HUB_AUTH_JWT_KYE"},
 		{func(*paper) {}, "--auth-jwks=/nowhere/keys.json", "key set", bad, "no such file", "", "ls -l /nowhere/keys.json"},
 		{func(*paper) {}, "--auth-jwks=doctor_test.go", "key set", fine, "doctor_test.go", "", ""},
 	} {

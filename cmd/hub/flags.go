@@ -195,16 +195,21 @@ func (f *flags) explain(err error) string {
 
 // nearest asks whether the flag was meant that is spelt most like name, if one is.
 func (f *flags) nearest(name string) string {
+	if best := f.nearestName(name); best != "" {
+		return "; did you mean --" + best + "?"
+	}
+	return ""
+}
+
+// nearestName returns the flag that is spelt most like name, "" if none is like it.
+func (f *flags) nearestName(name string) string {
 	best, least := "", 1+len(name)/3 // more than a third of it changed is another word
 	f.set.VisitAll(func(fl *flag.Flag) {
 		if d := distance(name, fl.Name); d <= least && (best == "" || d < least) {
 			best, least = fl.Name, d
 		}
 	})
-	if best == "" {
-		return ""
-	}
-	return "; did you mean --" + best + "?"
+	return best
 }
 
 // distance returns how many letters have to be put in, taken out or changed to make a of b.

@@ -27,7 +27,8 @@ const adminShutdown = 2 * time.Second
 
 func serve(ctx context.Context, args []string) error {
 	var c config
-	warnings, err := parseConfig(serveFlags(&c), &c, args)
+	f := serveFlags(&c)
+	warnings, err := parseConfig(f, &c, args)
 	if err != nil {
 		return err
 	}
@@ -35,7 +36,7 @@ func serve(ctx context.Context, args []string) error {
 	logger := c.startLog(os.Stderr)
 	defer c.log.Close(logFlush)
 	slog.SetDefault(logger)
-	for _, w := range warnings {
+	for _, w := range append(warnings, f.strangers(os.Environ())...) {
 		logger.Warn(w)
 	}
 	c.limitMemory(logger, memlimit.FromCgroup)
