@@ -3,9 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -28,6 +31,8 @@ type machine interface {
 	listen(address string) error
 	// join looks whether a port in use could be shared, without taking part.
 	join(address string) error
+	// hub reports whether a hub answers at an address.
+	hub(address string) bool
 	// clock returns the wall clock, and whether it is kept by another.
 	clock() (now time.Time, synchronised bool, err error)
 	// procs returns GOMAXPROCS and the CPUs that there are.
@@ -71,6 +76,21 @@ func (thisMachine) listen(address string) error {
 		return cause(err)
 	}
 	return ln.Close()
+}
+
+// readiness matches what the two sides of a hub say of it at /readyz.
+var readiness = regexp.MustCompile(`^(ready|draining|short of memory)\n$|"status":"ready"|"code":"not_ready"`)
+
+// hub asks what both sides of a hub answer without a token.
+func (thisMachine) hub(address string) bool {
+	client := http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Get("http://" + nearby(address) + "/readyz")
+	if err != nil {
+		return false
+	}
+	defer resp.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
+	return err == nil && readiness.Match(answer)
 }
 
 // join binds and does not listen: a listener would be given connections.

@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"net"
 	"strings"
 	"syscall"
 
@@ -42,7 +43,7 @@ func checkDescriptors(p *patientMachine) {
 	if !said {
 		needed = manySpokes
 	}
-	fix := fmt.Sprintf("LimitNOFILE=%d in the unit; ulimit -n %d in a shell; --ulimit nofile=%d for docker run", needed, needed, needed)
+	fix := fmt.Sprintf("LimitNOFILE=%d in the unit; --ulimit nofile=%d for docker run; '* hard nofile %d' in /etc/security/limits.conf and a new login for a shell, where ulimit -n goes no further than the hard limit", needed, needed, needed)
 	if hard >= needed {
 		fix = fmt.Sprintf("ulimit -n %d", needed)
 	} else if most, err := number1(p, "/proc/sys/fs/nr_open"); err == nil && uint64(most) < needed {
@@ -66,11 +67,17 @@ func checkAddresses(p *patientMachine) {
 	if p.c.engine.engine == engineEmbedded {
 		cluster = p.c.engine.listen
 	}
+	taken := make(map[string]string) // by flag
 	for _, a := range []struct{ flag, address string }{{"--listen", p.c.listen}, {"--admin", p.c.admin}, {"--cluster-listen", cluster}} {
 		if a.address == "off" {
 			continue
 		}
 		name := strings.TrimPrefix(a.flag, "--") + " address"
+		if flag := clash(taken, a.address); flag != "" {
+			p.note(name, bad, a.address+" is where "+flag+" listens", "an address of its own", "another "+a.flag)
+			continue
+		}
+		taken[a.flag] = a.address
 		err := p.listen(a.address)
 		port := portOf(a.address)
 		switch {
@@ -78,6 +85,8 @@ func checkAddresses(p *patientMachine) {
 			p.note(name, fine, a.address+" is free", "", "")
 		case errors.Is(err, syscall.EADDRINUSE) && a.flag == "--listen" && p.c.reusePort && p.join(a.address) == nil:
 			p.note(name, fine, a.address+" is in use by hubs that share it", "", "")
+		case errors.Is(err, syscall.EADDRINUSE) && a.flag != "--cluster-listen" && p.hub(a.address):
+			p.note(name, bad, a.address+" is in use: a hub answers there already", "free", fmt.Sprintf("stop that hub, which ss -ltnp 'sport = :%d' shows, or take another %s", port, a.flag))
 		case errors.Is(err, syscall.EADDRINUSE):
 			p.note(name, bad, a.address+" is in use", "free", fmt.Sprintf("ss -ltnp 'sport = :%d' shows by whom; stop that, or take another %s", port, a.flag))
 		case errors.Is(err, syscall.EACCES):
@@ -89,6 +98,24 @@ func checkAddresses(p *patientMachine) {
 			p.note(name, bad, a.address+": "+err.Error(), "an address that the hub can listen at", "another "+a.flag)
 		}
 	}
+}
+
+// clash returns which of the flags has an address that cannot be listened at together with address, "" if none has.
+func clash(taken map[string]string, address string) string {
+	host, port, _ := net.SplitHostPort(address)
+	for flag, other := range taken {
+		h, p, _ := net.SplitHostPort(other)
+		if p == port && portOf(address) != 0 && (h == host || isEverywhere(h) || isEverywhere(host)) {
+			return flag
+		}
+	}
+	return ""
+}
+
+// isEverywhere reports whether a host stands for all addresses of the machine.
+func isEverywhere(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "" || ip != nil && ip.IsUnspecified()
 }
 
 // checkMigration: a hub that is told to go leaves nobody behind; one that dies does.

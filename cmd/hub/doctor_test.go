@@ -4,6 +4,8 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"strings"
 	"syscall"
@@ -22,6 +24,7 @@ type paper struct {
 	lowatErr      error
 	listenErr     map[string]error
 	joinErr       error
+	hubs          map[string]bool
 	now           time.Time
 	clockErr      error
 	unsynced      bool
@@ -45,6 +48,7 @@ func (m *paper) lowat(n int) (int, error) {
 }
 func (m *paper) listen(address string) error     { return m.listenErr[address] }
 func (m *paper) join(string) error               { return m.joinErr }
+func (m *paper) hub(address string) bool         { return m.hubs[address] }
 func (m *paper) clock() (time.Time, bool, error) { return m.now, !m.unsynced, m.clockErr }
 func (m *paper) procs() (gomaxprocs, cpus int)   { return m.gomaxprocs, m.n }
 func (m *paper) env(name string) string          { return m.vars[name] }
@@ -136,6 +140,14 @@ func TestDoctorSaysWhatIsWrongAndHowToChangeIt(t *testing.T) {
 		{file("/proc/sys/fs/file-max", "90000"), "--max-spokes=100000", "files", bad, "90,000", "100,064", "sysctl -w fs.file-max="},
 		{func(m *paper) { m.listenErr[":8080"] = syscall.EADDRINUSE }, "", "listen address", bad, ":8080 is in use", "free", "ss -ltnp 'sport = :8080'"},
 		{func(m *paper) { m.listenErr["127.0.0.1:8081"] = syscall.EADDRINUSE }, "", "admin address", bad, "in use", "free", "another --admin"},
+		{func(m *paper) {
+			m.listenErr["127.0.0.1:8081"], m.hubs = syscall.EADDRINUSE, map[string]bool{"127.0.0.1:8081": true}
+		}, "", "admin address", bad, "in use: a hub answers there already", "free", "stop that hub, which ss -ltnp 'sport = :8081' shows"},
+		{func(*paper) {}, "--listen=127.0.0.1:8080 --admin=127.0.0.1:8080", "admin address", bad, "127.0.0.1:8080 is where --listen listens", "of its own", "another --admin"},
+		{func(*paper) {}, "--listen=:8080 --admin=127.0.0.1:8080", "admin address", bad, "is where --listen listens", "of its own", "another --admin"},
+		{func(*paper) {}, "--listen=127.0.0.2:8080 --admin=127.0.0.1:8080", "admin address", fine, "is free", "", ""},
+		{func(*paper) {}, "--listen=:0 --admin=127.0.0.1:0", "admin address", fine, "is free", "", ""},
+		{func(*paper) {}, "--engine=embedded --cluster-listen=0.0.0.0:8081", "cluster-listen address", bad, "is where --admin listens", "of its own", "another --cluster-listen"},
 		{func(m *paper) { m.listenErr[":6222"] = syscall.EADDRINUSE }, "--engine=embedded", "cluster-listen address", bad, "in use", "free", "another --cluster-listen"},
 		{func(m *paper) { m.listenErr[":80"] = syscall.EACCES }, "--listen=:80", "listen address", bad, "port 80 is for root", "", "CapabilityBoundingSet=CAP_NET_BIND_SERVICE"},
 		{func(m *paper) { m.listenErr["192.0.2.1:80"] = syscall.EADDRNOTAVAIL }, "--listen=192.0.2.1:80", "listen address", bad, "no address of this machine", "", "another --listen"},
@@ -257,7 +269,13 @@ func TestDoctorReadsThisMachine(t *testing.T) {
 	found, err = diagnose(t, thisMachine{}, "--listen="+taken, "--admin=off")
 	require.ErrorIs(t, err, errUnwell)
 	require.Equal(t, bad, found["listen address"].Verdict)
-	require.Contains(t, found["listen address"].Is, "is in use")
+	require.Contains(t, found["listen address"].Is, "is in use: a hub answers there already")
+	require.False(t, thisMachine{}.hub("127.0.0.1:1"))
+	_, admin, _ := startHub(t, "--admin-token=secret")
+	require.True(t, thisMachine{}.hub(strings.TrimPrefix(admin, "http://")), "it needs no token")
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	require.False(t, thisMachine{}.hub(other.Listener.Addr().String()))
 
 	spokes, _, _ = startHub(t, "--reuse-port")
 	taken = strings.TrimSuffix(strings.TrimPrefix(spokes, "ws://"), "/ws")
@@ -277,7 +295,7 @@ func TestDoctorsReportCanBeReadByPeople(t *testing.T) {
 	require.ErrorIs(t, runDoctor([]string{"--max-spokes=50000"}, m, &out), errUnwell)
 	require.Contains(t, out.String(), `bad   descriptors      20,000 (hard limit 20,000), room for 19,936 spokes
                        want: 50,064 for --max-spokes 50000
-                       fix:  LimitNOFILE=50064 in the unit; ulimit -n 50064 in a shell; --ulimit nofile=50064 for docker run
+                       fix:  LimitNOFILE=50064 in the unit; --ulimit nofile=50064 for docker run; '* hard nofile 50064' in /etc/security/limits.conf and a new login for a shell, where ulimit -n goes no further than the hard limit
 `)
 	require.Contains(t, out.String(), "ok    listen address   :8080 is free\n")
 }
