@@ -288,6 +288,9 @@ func parseAddress(s string) (string, error) {
 	_, port, err := net.SplitHostPort(s)
 	if err == nil {
 		_, err = net.LookupPort("tcp", port)
+		if _, e := strconv.Atoi(port); err != nil && e == nil {
+			return "", fmt.Errorf("%q: %s is not a port, ports are 0 to 65535", s, port)
+		}
 	}
 	if err != nil {
 		return "", fmt.Errorf("%q is not an address, addresses look like :8080, 127.0.0.1:8080 or [::1]:8080", s)

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -76,7 +77,7 @@ func addEngineFlags(f *flags, c *engineConfig) {
 	add(f, &c.peerKey, "cluster-key", "file with the key of that certificate", parseText, showText)
 }
 
-// parseEngine reads --engine. No error repeats it: it may hold a password.
+// parseEngine reads --engine. Its errors repeat only what can hold no password: a word.
 func parseEngine(s string) (string, error) {
 	if s == engineOff || s == engineEmbedded {
 		return s, nil
@@ -84,7 +85,10 @@ func parseEngine(s string) (string, error) {
 	for part := range strings.SplitSeq(s, ",") {
 		u, err := url.Parse(part)
 		if err != nil || u.Host == "" || !slices.Contains(natsSchemes, u.Scheme) && !slices.Contains(redisSchemes, u.Scheme) {
-			return "", errors.New("an engine is off, embedded, or addresses like nats://host:4222, tls://host:4222, redis://host:6379, rediss://host:6379 or redis+sentinel://host:26379/name, joined by ','")
+			if word.MatchString(s) {
+				return "", fmt.Errorf("%q is no engine: %w", s, errNoEngine)
+			}
+			return "", errNoEngine
 		}
 		if isRedis(part) != isRedis(s) {
 			return "", errors.New("an engine is either NATS or Redis")
@@ -94,6 +98,9 @@ func parseEngine(s string) (string, error) {
 }
 
 var (
+	errNoEngine = errors.New("an engine is off, embedded, or addresses like nats://host:4222, tls://host:4222, redis://host:6379, rediss://host:6379 or redis+sentinel://host:26379/name, joined by ','")
+	word        = regexp.MustCompile(`^[a-z]{1,12}$`)
+
 	natsSchemes  = []string{"nats", "tls", "ws", "wss"}
 	redisSchemes = []string{"redis", "rediss", "redis+sentinel", "rediss+sentinel"}
 )

@@ -83,6 +83,9 @@ func runHub(ctx context.Context, c *config, logger *slog.Logger, started func(sp
 	}
 	defer hub.Close()
 	if err := join(ctx, member, hub); err != nil {
+		if op := (*net.OpError)(nil); errors.As(err, &op) && op.Op == "listen" {
+			return explainListen("--cluster-listen", c.engine.listen, err)
+		}
 		return fmt.Errorf("--engine: %w", err)
 	}
 	if member != nil {
@@ -116,7 +119,7 @@ func runHub(ctx context.Context, c *config, logger *slog.Logger, started func(sp
 	}()
 	ln, err := c.listenSpokes()
 	if err != nil {
-		return fmt.Errorf("--listen %s: %w", c.listen, cause(err))
+		return explainListen("--listen", c.listen, err)
 	}
 	operator, adminLn, err := c.startAdmin(hub, server, verifier, pair, guard, logger)
 	if err != nil {
@@ -168,6 +171,21 @@ func cause(err error) error {
 	return err
 }
 
+// explainListen makes the failure to listen at the address that a flag has one that says what to do.
+func explainListen(flag, address string, err error) error {
+	advice := ""
+	switch port := portOf(address); {
+	case errors.Is(err, syscall.EADDRINUSE):
+		advice = fmt.Sprintf("; ss -ltnp 'sport = :%d' shows by whom: stop that, or take another %s", port, flag)
+		if flag == "--listen" {
+			advice += "; hubs share an address if all have --reuse-port"
+		}
+	case errors.Is(err, syscall.EACCES):
+		advice = fmt.Sprintf("; port %d is for root and who has CAP_NET_BIND_SERVICE: take a %s with a port of 1024 or more, or give the hub that capability", port, flag)
+	}
+	return fmt.Errorf("%s %s: %w%s", flag, address, cause(err), advice)
+}
+
 // startAdmin returns the operator's side and its listener, both nil if it is off.
 func (c *config) startAdmin(hub *fanout.Hub, server *loop.Server, verifier *auth.Verifier, pair *certificate, guard *memoryGuard, logger *slog.Logger) (*admin.Server, net.Listener, error) {
 	if c.admin == "off" {
@@ -175,7 +193,7 @@ func (c *config) startAdmin(hub *fanout.Hub, server *loop.Server, verifier *auth
 	}
 	ln, err := net.Listen("tcp", c.admin)
 	if err != nil {
-		return nil, nil, fmt.Errorf("--admin %s: %w", c.admin, cause(err))
+		return nil, nil, explainListen("--admin", c.admin, err)
 	}
 	operator, err := admin.New(c.adminConfig(hub, server, verifier, pair, guard, logger))
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -222,13 +223,22 @@ func TestOccupiedPortIsSaidWithItsFlag(t *testing.T) {
 	require.NoError(t, err)
 	defer ln.Close()
 	taken := ln.Addr().String()
-	for _, args := range [][]string{{"--listen", taken, "--admin", "off"}, {"--listen", "127.0.0.1:0", "--admin", taken}} {
+	for _, args := range [][]string{
+		{"--listen", taken, "--admin", "off"}, {"--admin", taken, "--listen", "127.0.0.1:0"},
+		{"--cluster-listen", taken, "--listen", "127.0.0.1:0", "--admin", "off", "--engine=embedded"},
+	} {
 		c, err := parseServe(t, args...)
 		require.NoError(t, err)
 		err = runHub(t.Context(), &c, slog.New(slog.DiscardHandler), nil)
-		require.ErrorContains(t, err, taken+": bind: address already in use")
-		require.ErrorContains(t, err, "--")
+		want := fmt.Sprintf("%s %s: bind: address already in use; ss -ltnp 'sport = :%d' shows by whom: stop that, or take another %s", args[0], taken, portOf(taken), args[0])
+		if args[0] == "--listen" {
+			want += "; hubs share an address if all have --reuse-port"
+		}
+		require.EqualError(t, err, want)
 	}
+	refused := &net.OpError{Op: "listen", Err: os.NewSyscallError("bind", syscall.EACCES)}
+	require.EqualError(t, explainListen("--admin", ":80", refused),
+		"--admin :80: bind: permission denied; port 80 is for root and who has CAP_NET_BIND_SERVICE: take a --admin with a port of 1024 or more, or give the hub that capability")
 }
 
 func TestPollersHavePlacesBesideTheCores(t *testing.T) {
