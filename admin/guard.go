@@ -81,10 +81,15 @@ func (s *Server) authorised(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if s.config.Token != "" && !isOpen(r.URL.Path) {
 			// Of equal length by their hashes, so that the time says nothing about the token's.
-			got := sha256.Sum256([]byte(bearer(r)))
+			token := bearer(r)
+			got := sha256.Sum256([]byte(token))
 			if subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
+				why := newProblem(http.StatusUnauthorized, "unauthorized", "the admin token is needed, as in Authorization: Bearer TOKEN")
+				if token != "" {
+					why = newProblem(http.StatusUnauthorized, "unauthorized", "this is not the admin token")
+				}
 				w.Header().Set("WWW-Authenticate", `Bearer realm="hub"`)
-				refuse(w, newProblem(http.StatusUnauthorized, "unauthorized", "the admin token is needed, as in Authorization: Bearer TOKEN"))
+				refuse(w, why)
 				return
 			}
 		}

@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 
@@ -22,6 +23,11 @@ func TestTokenIsNeededForAllButHealth(t *testing.T) {
 			require.Equal(t, http.StatusUnauthorized, r.status, "%s %q", path, auth)
 			require.Equal(t, `Bearer realm="hub"`, r.header.Get("WWW-Authenticate"))
 			require.Equal(t, "unauthorized", r.wrong(t).Error.Code)
+			want := "the admin token is needed, as in Authorization: Bearer TOKEN"
+			if strings.HasPrefix(auth, "Bearer s") {
+				want = "this is not the admin token"
+			}
+			require.Equal(t, want, r.wrong(t).Error.Message, "%q", auth)
 		}
 	}
 	r := f.do(t, http.MethodPost, "/v1/events", `{"type":"a"}`)
