@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
@@ -216,9 +217,28 @@ func TestTokensAreMadeOnTheCommandLine(t *testing.T) {
 	require.Equal(t, "ada", c.Subject)
 	require.Len(t, c.Topics, 2)
 	require.Len(t, c.Publish, 1)
+	for _, flag := range []string{"--topics", "--publish"} { // the hub would refuse the token
+		require.EqualError(t, token(t.Context(), []string{flag + "=order:1,tick"}), flag+`: codec: topic "tick" has no ':', it is type:id, type:* or *`)
+	}
 	t.Setenv("HUB_AUTH_JWT_KEY", "")
 	require.NoError(t, os.Unsetenv("HUB_AUTH_JWT_KEY"))
 	require.ErrorContains(t, token(t.Context(), nil), "--auth-jwt-key is needed, or HUB_AUTH_JWT_KEY")
+}
+
+func TestAStarInsideOfATopicIsWarnedOf(t *testing.T) {
+	for pattern, want := range map[string]bool{
+		"*": false, "tick:*": false, "tick:": false, "tick:42": false, "tick:4*": true, "ti*:*": true, "*:1": true, "tick:*:*": true,
+	} {
+		require.Equal(t, want, starsInside(pattern), pattern)
+	}
+	for name, args := range map[string][]string{"tail": {"tail", "--once", "--url=ws://127.0.0.1:1/ws", "tick:4*"}, "token": {"token", "--topics=tick:4*"}} {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), childVariable+"="+strings.Join(args, " "), "HUB_AUTH_JWT_KEY="+authSecret)
+		var log strings.Builder
+		cmd.Stderr = &log
+		_ = cmd.Run() // hub tail finds no hub
+		require.Contains(t, log.String(), "hub "+name+": warning: tick:4* is one topic with a literal * in it")
+	}
 }
 
 // captured returns what fn prints.

@@ -46,10 +46,18 @@ func tail(ctx context.Context, args []string) error {
 		if _, err := codec.ParsePattern(topic); err != nil {
 			return &usageError{err}
 		}
+		if starsInside(topic) {
+			fmt.Fprintf(os.Stderr, "hub tail: warning: %s is one topic with a literal * in it, not a pattern; patterns are type:* and *\n", topic)
+		}
 		query.Add("topic", topic)
 	}
 	u.RawQuery = query.Encode()
 	return runTail(ctx, u.String(), token, whom.config(), count, once, os.Stdout)
+}
+
+// starsInside reports whether a pattern has a * that stands for nothing but itself.
+func starsInside(pattern string) bool {
+	return pattern != "*" && strings.Contains(strings.TrimSuffix(pattern, ":*"), "*")
 }
 
 // runTail prints events to w until ctx is done, count of them have come, or the hub is gone.
