@@ -20,7 +20,7 @@ import (
 )
 
 // TestWireDocument plays the conversations of docs/wire.md against hubs.
-func TestWireDocument(t *testing.T) { playDocument(t, "docs/wire.md", 6) }
+func TestWireDocument(t *testing.T) { playDocument(t, "docs/wire.md", 7) }
 
 // playDocument plays the conversations of a page.
 func playDocument(t *testing.T, page string, conversations int) {
