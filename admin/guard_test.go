@@ -1,18 +1,17 @@
 package admin
 
 import (
-	"bytes"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/alkdev/hub/fanout"
+	"github.com/alkdev/hub/internal/synced"
 )
 
 func TestTokenIsNeededForAllButHealth(t *testing.T) {
@@ -84,26 +83,8 @@ func TestPprofOnDemand(t *testing.T) {
 	require.Equal(t, http.StatusOK, f.get(t, "/debug/pprof/trace?seconds=0.01").status)
 }
 
-// log is a logger's output.
-type log struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *log) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(b)
-}
-
-func (l *log) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 func TestPanicsAreContained(t *testing.T) {
-	var out log
+	var out synced.Buffer
 	f := start(t, fanout.Config{}, Config{
 		Loop:   Loop{Ready: func() bool { panic("no idea") }},
 		Logger: slog.New(slog.NewTextHandler(&out, nil)),
@@ -131,7 +112,7 @@ func TestPanicsAreContained(t *testing.T) {
 }
 
 func TestRequestsAreLoggedAtLevelDebug(t *testing.T) {
-	var out log
+	var out synced.Buffer
 	f := start(t, fanout.Config{}, Config{Token: "secret", Logger: slog.New(slog.NewTextHandler(&out, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	f.get(t, "/livez", "Authorization", "Bearer secret")
 	f.eventually(t, func() bool { return out.String() != "" })

@@ -1,39 +1,20 @@
 package loop
 
 import (
-	"bytes"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/alkdev/hub/fanout"
+	"github.com/alkdev/hub/internal/synced"
 )
-
-// logText is a log that can be read meanwhile.
-type logText struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logText) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *logText) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
 
 // A browser tells neither its page nor its user why.
 func TestAForeignOriginIsLoggedOnceInAWhileAndTheRestForDebugging(t *testing.T) {
-	var log logText
+	var log synced.Buffer
 	_, _, address := startServer(t, fanout.Config{}, Config{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	for _, origin := range []string{"https://a.example", "https://b.example"} {
 		p := dialPeer(t, address, from{})

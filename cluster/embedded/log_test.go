@@ -1,36 +1,18 @@
 package embedded
 
 import (
-	"bytes"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/alkdev/hub/internal/synced"
 )
 
 const patience = 20 * time.Second
-
-// logged is a log in memory.
-type logged struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logged) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logged) count(part string) int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return strings.Count(l.text.String(), part)
-}
 
 // quietly is a hub that takes no notice of what the engine tells.
 type quietly struct{}
@@ -40,9 +22,9 @@ func (quietly) Up()                            {}
 func (quietly) Down(error)                     {}
 func (quietly) Lost(uint64, string)            {}
 
-func startAlone(t *testing.T, password string, peers ...string) (*Engine, *logged) {
+func startAlone(t *testing.T, password string, peers ...string) (*Engine, *synced.Buffer) {
 	t.Helper()
-	log := &logged{}
+	log := &synced.Buffer{}
 	e, err := New(Config{
 		ID: "h" + password, Listen: "127.0.0.1:0", Peers: peers, User: "hub", Password: password,
 		Logger: slog.New(slog.NewTextHandler(log, nil)),
@@ -57,19 +39,23 @@ func startAlone(t *testing.T, password string, peers ...string) (*Engine, *logge
 func TestHubsThatRefuseEachOtherSayWhy(t *testing.T) {
 	a, refuses := startAlone(t, "one")
 	b, refused := startAlone(t, "two", a.Addr().String())
-	require.Eventually(t, func() bool { return refused.count("another hub refuses this one: --cluster-auth") > 0 }, patience, 10*time.Millisecond)
-	require.Eventually(t, func() bool { return refuses.count("this hub refuses another one: --cluster-auth") > 0 }, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return strings.Count(refused.String(), "another hub refuses this one: --cluster-auth") > 0
+	}, patience, 10*time.Millisecond)
+	require.Eventually(t, func() bool {
+		return strings.Count(refuses.String(), "this hub refuses another one: --cluster-auth") > 0
+	}, patience, 10*time.Millisecond)
 	require.NotZero(t, a.Refusals())
 	require.NotZero(t, b.Refusals())
-	for _, log := range []*logged{refuses, refused} {
-		require.Zero(t, log.count("Plaintext"), log.text.String())
-		require.Equal(t, log.count("level=ERROR"), log.count("--cluster-auth is not the same"), log.text.String())
+	for _, log := range []*synced.Buffer{refuses, refused} {
+		require.Zero(t, strings.Count(log.String(), "Plaintext"), log.String())
+		require.Equal(t, strings.Count(log.String(), "level=ERROR"), strings.Count(log.String(), "--cluster-auth is not the same"), log.String())
 	}
 }
 
 func TestARefusalIsLoggedOnceAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := &logged{}
+		log := &synced.Buffer{}
 		l := &serverLog{logger: slog.New(slog.NewTextHandler(log, nil))}
 		for range 121 { // two minutes
 			l.Errorf("%s - Route Error %s", "127.0.0.1:6222 - rid:7", "'Authorization Violation'")
@@ -77,16 +63,16 @@ func TestARefusalIsLoggedOnceAMinute(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		require.EqualValues(t, 121, l.refusals.Load())
-		require.Equal(t, 3, log.count("another hub refuses this one"), log.text.String())
-		require.Equal(t, 121, log.count("cid:7"))
+		require.Equal(t, 3, strings.Count(log.String(), "another hub refuses this one"), log.String())
+		require.Equal(t, 121, strings.Count(log.String(), "cid:7"))
 	})
 }
 
 func TestAHubThatStartsFirstIsNoError(t *testing.T) {
-	log := &logged{}
+	log := &synced.Buffer{}
 	l := &serverLog{logger: slog.New(slog.NewTextHandler(log, nil))}
 	l.Errorf("Error trying to connect to route (attempt %v): %v", 1, "connection refused")
-	require.Equal(t, 1, log.count("level=WARN"))
+	require.Equal(t, 1, strings.Count(log.String(), "level=WARN"))
 	l.Errorf("anything else")
-	require.Equal(t, 1, log.count("level=ERROR"))
+	require.Equal(t, 1, strings.Count(log.String(), "level=ERROR"))
 }

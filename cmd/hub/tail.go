@@ -46,9 +46,7 @@ func tail(ctx context.Context, args []string) error {
 		if _, err := codec.ParsePattern(topic); err != nil {
 			return &usageError{err}
 		}
-		if starsInside(topic) {
-			fmt.Fprintf(os.Stderr, "hub tail: warning: %s is one topic with a literal * in it, not a pattern; patterns are type:* and *\n", topic)
-		}
+		warnOfStars("tail", topic)
 		query.Add("topic", topic)
 	}
 	u.RawQuery = query.Encode()
@@ -58,6 +56,13 @@ func tail(ctx context.Context, args []string) error {
 // starsInside reports whether a pattern has a * that stands for nothing but itself.
 func starsInside(pattern string) bool {
 	return pattern != "*" && strings.Contains(strings.TrimSuffix(pattern, ":*"), "*")
+}
+
+// warnOfStars says so, if it has.
+func warnOfStars(command, pattern string) {
+	if starsInside(pattern) {
+		fmt.Fprintf(os.Stderr, "hub %s: warning: %s is one topic with a literal * in it, not a pattern; patterns are type:* and *\n", command, pattern)
+	}
 }
 
 // runTail prints events to w until ctx is done, count of them have come, or the hub is gone.

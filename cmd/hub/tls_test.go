@@ -12,7 +12,6 @@ import (
 	"net/url"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -62,8 +61,8 @@ func TestTLSOldVersionsAreRefused(t *testing.T) {
 func TestTLSCertificateIsReadAgain(t *testing.T) {
 	dir := t.TempDir()
 	first, certFile, keyFile := newCertificate(t, dir, "first")
-	var log syncBuffer
-	spokes, admin, _ := startHubLogging(t, slog.New(slog.NewTextHandler(&log, nil)), "--tls-cert", certFile, "--tls-key", keyFile)
+	log := newLines()
+	spokes, admin, _ := startHubLogging(t, slog.New(slog.NewTextHandler(log, nil)), "--tls-cert", certFile, "--tls-key", keyFile)
 	shows := func(want *certs.Certificate) func() bool {
 		return func() bool {
 			name, err := subject(t, spokes, want, tls.VersionTLS13)
@@ -101,24 +100,6 @@ func metrics(t *testing.T, admin string) string {
 	b, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	return string(b)
-}
-
-// syncBuffer is a buffer that many may use at once.
-type syncBuffer struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (b *syncBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.Write(p)
-}
-
-func (b *syncBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.buf.String()
 }
 
 // The clients of this program connect over TLS to a hub that somebody vouches for, and to no other.

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"slices"
 	"time"
 
@@ -38,9 +37,7 @@ func token(_ context.Context, args []string) error {
 		return &usageError{fmt.Errorf("--auth-jwt-key is needed, or %s", envName("auth-jwt-key"))}
 	}
 	for _, pattern := range slices.Concat(t.Topics, t.Publish) {
-		if starsInside(pattern) {
-			fmt.Fprintf(os.Stderr, "hub token: warning: %s is one topic with a literal * in it, not a pattern; patterns are type:* and *\n", pattern)
-		}
+		warnOfStars("token", pattern)
 	}
 	t.Expires = time.Now().Add(ttl)
 	text, err := auth.Mint(key, t)

@@ -24,13 +24,14 @@ func TestWireDocument(t *testing.T) { playDocument(t, "docs/wire.md", 7) }
 
 // playDocument plays the conversations of a page.
 func playDocument(t *testing.T, page string, conversations int) {
-	text, err := os.ReadFile("../../" + page)
-	require.NoError(t, err)
-	blocks := regexp.MustCompile("(?ms)^```conversation\n(.*?)^```").FindAllSubmatch(text, -1)
-	require.Len(t, blocks, conversations)
-	for i, block := range blocks {
-		t.Run(strconv.Itoa(i+1), func(t *testing.T) { playConversation(t, string(block[1])) })
+	played := 0
+	for _, b := range blocks(documents(t, page)) {
+		if b.language == "conversation" {
+			played++
+			t.Run(strconv.Itoa(played), func(t *testing.T) { playConversation(t, b.text) })
+		}
 	}
+	require.Equal(t, conversations, played)
 }
 
 // conversation is one hub and who talks to it.
