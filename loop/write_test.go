@@ -60,6 +60,26 @@ func (s *story) missing() (n uint64) {
 	return n
 }
 
+// requireInPlace checks that every gap stands where its events are missing, and that total events are told of. There
+// may be several: a kernel takes another bite during a stall when the acknowledgement comes that its
+// peer had delayed.
+func (s *story) requireInPlace(t testing.TB, total int) {
+	t.Helper()
+	next, gap := 0, 0
+	skip := func(events int) {
+		for ; gap < len(s.gaps) && s.after[gap] == events; gap++ {
+			next += int(s.gaps[gap].Dropped)
+		}
+	}
+	for i, number := range s.numbers {
+		skip(i)
+		require.Equal(t, next, number, "event %d, with %d gaps before it", i, gap)
+		next++
+	}
+	skip(len(s.numbers))
+	require.Equal(t, total, next)
+}
+
 // readAll reads events until the one with the number last has come, or been told missing.
 func (p *peer) readAll(last int) (s story) {
 	p.t.Helper()
@@ -87,20 +107,21 @@ func stall(t *testing.T, h *fanout.Hub, healthy *peer, total, length int) {
 }
 
 func TestSlowReaderLosesWholeEventsAsThePolicySays(t *testing.T) {
-	const total, length = 1000, 1 << 10
+	const total, length, buffer = 1000, 1 << 10, 64 << 10
+	const queued = buffer * 3 / 4 / length // events at least, what stands around a payload and the gap counted
 	for _, c := range []struct {
 		policy fanout.Policy
 		check  func(*testing.T, story)
 	}{
 		{fanout.DropOldest, func(t *testing.T, s story) {
+			s.requireInPlace(t, total)
 			require.Equal(t, total-1, s.numbers[len(s.numbers)-1], "the newest stays")
-			require.Len(t, s.gaps, 1)
-			require.Equal(t, s.after[0], s.numbers[s.after[0]-1]+1, "what came before the gap is complete")
-			require.EqualValues(t, s.numbers[s.after[0]]-s.after[0], s.gaps[0].Dropped, "the gap stands in its place")
+			last := s.after[len(s.after)-1]
+			require.Greater(t, len(s.numbers)-last, queued, "and those before it that there is room for")
 		}},
 		{fanout.DropNewest, func(t *testing.T, s story) {
-			require.Equal(t, len(s.numbers)-1, s.numbers[len(s.numbers)-1], "the oldest stay")
-			require.Len(t, s.gaps, 1)
+			s.requireInPlace(t, total)
+			require.Greater(t, s.after[0], queued, "the oldest stay that there is room for")
 		}},
 		{fanout.Conflate, func(t *testing.T, s story) {
 			for i := range 10 {
@@ -112,7 +133,7 @@ func TestSlowReaderLosesWholeEventsAsThePolicySays(t *testing.T) {
 		}},
 	} {
 		t.Run(c.policy.String(), func(t *testing.T) {
-			s, h, address := startServer(t, fanout.Config{Policy: c.policy, Limits: fanout.Limits{SpokeBytes: 64 << 10}}, tight)
+			s, h, address := startServer(t, fanout.Config{Policy: c.policy, Limits: fanout.Limits{SpokeBytes: buffer}}, tight)
 			healthy, slow := connect(t, address), slowly(t, address)
 			stall(t, h, healthy, total, length)
 			got := slow.readAll(total - 1)
@@ -123,9 +144,8 @@ func TestSlowReaderLosesWholeEventsAsThePolicySays(t *testing.T) {
 			dispatch(t, h, numbered(total, length))
 			require.Equal(t, "tick", slow.event().Type, "it is in step again")
 			require.Equal(t, "tick", healthy.event().Type)
-			h.Flush()
-			require.Zero(t, h.Stats().InFlightBytes)
-			require.Zero(t, connOf(t, s, slow).inFlight.Load())
+			conn := connOf(t, s, slow) // its last bytes may be at the peer before the loop has counted them
+			await(t, func() bool { return conn.inFlight.Load() == 0 && h.Stats().InFlightBytes == 0 }, "nothing is in flight")
 		})
 	}
 }
