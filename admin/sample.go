@@ -17,6 +17,7 @@ const (
 type sample struct {
 	Kind    string `json:"kind"` // "stats"
 	AtMs    int64  `json:"atMs"` // since 1970
+	Node    string `json:"node"`
 	Version string `json:"version"`
 	Ready   bool   `json:"ready"`
 	Stuck   bool   `json:"stuck"` // a shard does not answer: Slowest is missing
@@ -62,7 +63,7 @@ func (sm *sampler) take(at time.Time, slowest []fanout.SpokeInfo) *sample {
 	now := sm.server.snapshot()
 	st := &now.hub
 	out := &sample{
-		Kind: "stats", AtMs: at.UnixMilli(), Version: now.build[0], Ready: now.ready, Stuck: slowest == nil,
+		Kind: "stats", AtMs: at.UnixMilli(), Node: sm.server.config.Hub.Node(), Version: now.build[0], Ready: now.ready, Stuck: slowest == nil,
 		Spokes: st.Spokes, Opened: st.Opened, Dispatched: st.Dispatched, Received: st.Received,
 		Deliveries: st.Deliveries, DeliveredBytes: st.DeliveredBytes,
 		Dropped: total(st.Dropped), Conflated: total(st.Conflated), SlowDisconnects: total(st.Disconnected),

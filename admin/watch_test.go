@@ -42,7 +42,7 @@ func (w *watch) watching() (pages int, now *watching) {
 }
 
 func TestSamplesSayHowTheHubIs(t *testing.T) {
-	f := start(t, fanout.Config{Shards: 2}, Config{SampleEvery: often, Version: "v1.2.3"})
+	f := start(t, fanout.Config{Node: "lima", Shards: 2}, Config{SampleEvery: often, Version: "v1.2.3"})
 	topics := make([]string, 30)
 	for i := range topics {
 		topics[i] = fmt.Sprintf("none:%02d", i)
@@ -54,6 +54,7 @@ func TestSamplesSayHowTheHubIs(t *testing.T) {
 
 	s := r.sample(t)
 	require.Equal(t, "stats", s.Kind)
+	require.Equal(t, "lima", s.Node)
 	require.Equal(t, "v1.2.3", s.Version)
 	require.True(t, s.Ready)
 	require.False(t, s.Stuck)

@@ -105,6 +105,9 @@ func (h *Hub) Echoes() bool { return h.config.Echo }
 // Closed reports whether Close has been called.
 func (h *Hub) Closed() bool { return h.closed.Load() }
 
+// Node returns Config.Node.
+func (h *Hub) Node() string { return h.config.Node }
+
 // Limits returns the limits in force.
 func (h *Hub) Limits() Limits { return h.config.Limits }
 

@@ -73,8 +73,8 @@ async function chartsGetPoints () {
   }, 100)
   await until('.figures', /Spokes\s*5/)
   await page.waitForFunction(() => {
-    const values = [...document.querySelectorAll('figcaption .value')].map(v => v.textContent)
-    return parseFloat(values[2]) > 0 && /p50 [\d.]+ (µs|ms)/.test(values[5])
+    const legends = [...document.querySelectorAll('figcaption .legend')].map(l => l.textContent)
+    return parseFloat(legends[2]) > 0 && legends[2].endsWith('/s') && /p50 [\d.]+ (µs|ms) p99 [\d.]+ (µs|ms)/.test(legends[5])
   })
   const before = await drawn(2)
   await pause(3000) // three more points
@@ -82,6 +82,13 @@ async function chartsGetPoints () {
   for (const n of [0, 5]) assert.ok(await drawn(n) > 0, `chart ${n} has a line`)
   clearInterval(send)
   assert.equal(await figure('Spokes'), '5')
+  assert.equal(await page.title(), `page <b> · ${new URL(admin).host} · 5 spokes · hub`)
+  assert.match(await text('h1'), new RegExp(`hub\\s+page <b>\\s+${new URL(admin).host}`))
+  const keys = await page.locator('figure', { hasText: 'Events/s' }).locator('.line').evaluateAll(pieces =>
+    pieces.map(piece => `${getComputedStyle(piece).borderTopStyle} ${getComputedStyle(piece).borderTopColor}`))
+  assert.equal(keys.length, 2)
+  assert.match(keys[0], /^solid/)
+  assert.match(keys[1], /^dashed/)
   assert.match(await text('tbody'), /127\.0\.0\.1:\d+[\s\S]*tick:0/)
   assert.match(await page.locator('tbody tr').first().innerText(), /[\d.]+ (µs|ms)/)
   return few
@@ -173,6 +180,7 @@ async function useIt () {
   say('gone?') // page_test.go ends the hub
   await until('#trouble', 'does not answer')
   await until('#state', 'Not connected')
+  assert.match(await page.title(), /^page <b> · \S+ · not connected · hub$/)
   await accessible('without a hub')
   await shot('gone')
   say('gone')

@@ -12,7 +12,7 @@ import (
 const pagePatience = 2 * time.Minute
 
 func TestThePageInChromium(t *testing.T) {
-	h := startHub(t)
+	h := startHub(t, "--node", "page <b>")
 	out := run(t, "node", "page.mjs", h.admin, h.spokes)
 	for _, step := range []string{"charts", "published", "disconnected", "everywhere", "gone?"} {
 		expectWithin(t, out, step, pagePatience)

@@ -14,11 +14,11 @@ const binary = Array.from({ length: 50 }, (_, i) => 2 ** i)
 
 const shown = [
   { title: 'Spokes', lines: [{ of: 'spokes' }], text: count, steps: whole },
-  { title: 'Events/s', lines: [{ of: 'dispatched', name: 'to spokes' }, { of: 'received', name: 'from spokes' }], text: rate },
-  { title: 'Deliveries/s', lines: [{ of: 'deliveries' }], text: rate },
+  { title: 'Events/s', lines: [{ of: 'dispatched', name: 'to spokes' }, { of: 'received', name: 'from spokes' }], text: rate, unit: '/s' },
+  { title: 'Deliveries/s', lines: [{ of: 'deliveries' }], text: rate, unit: '/s' },
   { title: 'Queued bytes', lines: [{ of: 'queued' }], text: bytes, steps: binary },
-  { title: 'Drops/s', lines: [{ of: 'dropped', name: 'dropped' }, { of: 'conflated', name: 'conflated' }], text: rate },
-  { title: 'Dispatch to written', lines: [{ of: 'p50', name: 'p50' }, { of: 'p99', name: 'p99' }], text: seconds, logarithmic: true }
+  { title: 'Drops/s', lines: [{ of: 'dropped', name: 'dropped' }, { of: 'conflated', name: 'conflated' }], text: rate, unit: '/s' },
+  { title: 'Latency until written', lines: [{ of: 'p50', name: 'p50' }, { of: 'p99', name: 'p99' }], text: seconds, logarithmic: true }
 ]
 
 // decades leaves of the splits of a logarithmic scale those at powers of ten.
@@ -46,20 +46,28 @@ export function charts (place) {
   }
 }
 
+// legend returns, for each line, a piece of it where there are several, its name and its value.
+function legend (lines, values) {
+  return element('span', { className: 'legend' }, ...lines.map((line, i) =>
+    element('span', {}, ...(line.name ? [element('i', { className: `line line-${i + 1}` }), ` ${line.name} `] : []), values[i])))
+}
+
 class Chart {
   #lines
   #text
-  #value
+  #unit
+  #values
   #plot
   #data
 
-  constructor (place, { title, lines, text, steps, logarithmic }) {
+  constructor (place, { title, lines, text, unit = '', steps, logarithmic }) {
     this.#lines = lines
     this.#text = text
     this.#data = [[], ...lines.map(() => [])]
-    this.#value = element('span', { className: 'value' })
+    this.#unit = unit
+    this.#values = lines.map(() => element('span', { className: 'value' }))
     const canvas = element('div', { role: 'img', 'aria-label': `${title}, the last five minutes` })
-    const figure = element('figure', {}, element('figcaption', {}, `${title} `, this.#value), canvas)
+    const figure = element('figure', {}, element('figcaption', {}, `${title} `, legend(lines, this.#values)), canvas)
     place.append(figure)
     this.#plot = new uPlot(this.#options(canvas.clientWidth, steps, logarithmic), this.#data, canvas)
     new ResizeObserver(() => this.#plot.setSize({ width: canvas.clientWidth, height })).observe(canvas)
@@ -87,13 +95,12 @@ class Chart {
     })
   }
 
-  // #tell writes the values at an index beside the title.
+  // #tell writes the values at an index into the legend.
   #tell (i) {
-    const texts = this.#lines.map((line, n) => {
-      const value = this.#text(this.#data[n + 1][i])
-      return line.name ? `${line.name} ${value}` : value
+    this.#values.forEach((value, n) => {
+      const v = this.#data[n + 1][i]
+      setText(value, this.#text(v) + (v == null ? '' : this.#unit))
     })
-    setText(this.#value, texts.join(' · '))
   }
 
   #options (width, steps, logarithmic) {
