@@ -3,6 +3,7 @@ package cluster
 import (
 	"errors"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/alkdev/hub/codec"
@@ -14,9 +15,9 @@ import (
 // origin is what is known of the events of one hub.
 type origin struct {
 	seq uint64 // of the last
-	// whole is the subscription to everything by which the last came, or "": from then on no number may be
-	// missing as long as it lasts.
-	whole string
+	// whole: the last came by the subscription to everything, so from then on no number may be missing as long
+	// as that lasts.
+	whole bool
 }
 
 // batch is what goes to the hub at once.
@@ -32,19 +33,32 @@ const maxBatchBytes = 16 << 10
 func (m *Member) deliver() {
 	var messages []inMessage
 	for {
+		ending := m.ending() // then once more, and not until nothing comes any more
 		messages = m.in.take(messages)
 		for i := range messages {
 			m.take(&messages[i])
 		}
 		m.flush()
-		if len(messages) > 0 {
+		switch {
+		case ending:
+			return
+		case len(messages) > 0:
 			continue
 		}
 		select {
 		case <-m.in.wakec:
 		case <-m.stopc:
-			return
 		}
+	}
+}
+
+// ending reports whether Close has been called.
+func (m *Member) ending() bool {
+	select {
+	case <-m.stopc:
+		return true
+	default:
+		return false
 	}
 }
 
@@ -66,7 +80,10 @@ func (m *Member) take(in *inMessage) {
 		m.forgetOrder()
 		m.gap(in.at, 0)
 		m.sendBeat(false)
-	case inDown, inAsking:
+	case inDown:
+		m.forgetOrder()
+	case inAsking:
+		m.whole = in.whole
 		m.forgetOrder()
 	}
 }
@@ -76,7 +93,9 @@ func (m *Member) event(in *inMessage) {
 	e, stamp, err := m.config.Format.Event(in.subject, in.data)
 	switch {
 	case err != nil, e.Reserved():
-		m.counts.foreign.Add(1)
+		if !strings.HasPrefix(in.subject, m.config.Format.Control("")) { // that is what other hubs tell each other
+			m.counts.foreign.Add(1)
+		}
 		return
 	case stamp.Hub == m.config.ID: // an engine that sends back what came from here
 		return
@@ -85,10 +104,12 @@ func (m *Member) event(in *inMessage) {
 		return
 	}
 	m.counts.arrived.Add(1)
-	m.batch.events = append(m.batch.events, e)
-	if m.batch.bytes += len(in.data) + 512; m.batch.bytes > maxBatchBytes {
-		m.flush()
+	size := len(in.data) + 512
+	if m.batch.bytes+size > maxBatchBytes {
+		m.flush() // a large one goes alone: together they may not fit
 	}
+	m.batch.events = append(m.batch.events, e)
+	m.batch.bytes += size
 }
 
 // next reports whether an event is a new one. If one before it is missing it says so to the spokes.
@@ -104,11 +125,8 @@ func (m *Member) next(s Stamp, source string) bool {
 	if s.Seq <= o.seq {
 		return false
 	}
-	whole := ""
-	if source == m.everything {
-		whole = source
-	}
-	if whole != "" && o.whole == whole && s.Seq != o.seq+1 {
+	whole := m.whole && source == m.everything
+	if whole && o.whole && s.Seq != o.seq+1 {
 		m.flush()
 		m.gap(time.Now(), s.Seq-o.seq-1)
 	}
@@ -119,7 +137,7 @@ func (m *Member) next(s Stamp, source string) bool {
 // forgetOrder makes that numbers may be missing once.
 func (m *Member) forgetOrder() {
 	for _, o := range m.origin {
-		o.whole = ""
+		o.whole = false
 	}
 }
 
@@ -172,7 +190,7 @@ func (m *Member) missing(s *shed) {
 		}
 		patterns = append(patterns, codec.TopicPattern(codec.Envelope{Type: typ, ID: id}))
 	}
-	if s.count > 0 && len(s.subjects) > 1 {
+	if len(patterns) != 1 {
 		m.gap(time.Now(), 0, patterns...) // how many of which is not known
 		return
 	}

@@ -15,6 +15,7 @@ type inMessage struct {
 	data    []byte
 	at      time.Time
 	shed    *shed // inShed
+	whole   bool  // inAsking
 }
 
 type inKind uint8
@@ -26,7 +27,7 @@ const (
 	inTick
 	inUp // the connection is back
 	inDown
-	inAsking // more is asked for: what was missing until then was not wanted
+	inAsking // what is asked for changes, and is everything or not: what was missing until then was not wanted
 )
 
 // shed is what is missing.
@@ -39,27 +40,27 @@ type shed struct {
 // maxShedSubjects bounds what is remembered of what was shed: of more, everybody is told.
 const maxShedSubjects = 64
 
-// event leaves an event if there is room, else word that it is missing.
-func (q *incoming) event(m inMessage) {
+// bounded leaves an event or an order if there is room, else word that it is missing.
+func (q *incoming) bounded(m inMessage) {
 	q.mu.Lock()
 	if q.roomLocked(int64(len(m.data)+len(m.subject)) + messageBytes) {
 		q.waiting = append(q.waiting, m)
 	} else {
-		q.missingLocked(m.subject)
+		q.missingLocked(m)
 	}
 	q.mu.Unlock()
 	q.wake()
 }
 
-func (q *incoming) missingLocked(subject string) {
+func (q *incoming) missingLocked(m inMessage) {
 	if n := len(q.waiting); n == 0 || q.waiting[n-1].kind != inShed || q.waiting[n-1].shed.count == 0 {
 		q.waiting = append(q.waiting, inMessage{kind: inShed, shed: &shed{subjects: make(map[string]struct{})}})
 	}
 	s := q.waiting[len(q.waiting)-1].shed
 	s.count++
 	if s.subjects != nil {
-		if s.subjects[subject] = struct{}{}; len(s.subjects) > maxShedSubjects {
-			s.subjects = nil
+		if s.subjects[m.subject] = struct{}{}; len(s.subjects) > maxShedSubjects || m.kind != inEvent {
+			s.subjects = nil // of an order it is not known what is in it
 		}
 	}
 }

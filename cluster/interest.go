@@ -171,17 +171,21 @@ func (f farewell) due(now time.Time) (gone []Subject, again time.Time) {
 	return gone, again
 }
 
-// run keeps the engine asked, until stop is closed. It calls asking before each change that asks for more, and asked
-// after every one with how much is asked for.
-func (i *interest) run(e Engine, stop <-chan struct{}, asking func(), asked func(int)) {
+// run keeps the engine asked, until stop is closed. It calls asking before each change that asks for more, or for
+// everything no more, with whether everything is asked for from then on; and asked after every one with how much is.
+func (i *interest) run(e Engine, stop <-chan struct{}, asking func(whole bool), asked func(int)) {
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	leave := farewell{}
+	leave, before := farewell{}, false
 	for {
 		now := time.Now()
 		add, remove, again := i.step(now)
-		if add = leave.stay(add); len(add) > 0 {
-			asking()
+		add = leave.stay(add)
+		if whole := has(i.asked, codec.Everything); len(add) > 0 || whole != before {
+			asking(whole)
+			before = whole
+		}
+		if len(add) > 0 {
 			e.Subscribe(add...)
 		}
 		if i.format.Numbered() {

@@ -34,11 +34,14 @@ type Member struct {
 	counts counts
 	topics atomic.Int64
 	up     atomic.Bool
-	since  atomic.Int64 // of up, Unix nanoseconds
+	since  atomic.Pointer[time.Time] // of up
+	// leaving: Close has been called, and nothing more is forwarded.
+	leaving atomic.Bool
 
 	// The goroutine of publish only.
 	seq     uint64 // of the last event given to the engine
 	beatNo  uint64
+	left    bool   // the farewell has been handed over: there are no more beats
 	message []byte // the one being handed over
 
 	orders orders
@@ -47,7 +50,11 @@ type Member struct {
 	// The goroutine of deliver only.
 	batch  batch
 	origin map[string]*origin
-	rates  rates
+	whole  bool      // everything is asked for, and will be
+	looked time.Time // when it was last looked for hubs that have gone silent
+	awake  time.Time // since when that has been done each time
+
+	rates rates // the goroutine of tick only
 }
 
 // counts are what fanout.EngineInfo shows.
@@ -69,9 +76,11 @@ func New(c Config) (*Member, error) {
 		everything: c.Format.Subscriptions(codec.Everything)[0].Name,
 		stopc:      make(chan struct{}), upc: make(chan struct{}), origin: make(map[string]*origin),
 	}
-	m.orders.waiting = make(map[uint64]func(error))
-	m.peers.byID = make(map[string]*peer)
-	m.since.Store(time.Now().UnixNano())
+	m.orders.waiting = make(map[uint64]waiting)
+	m.peers.byID, m.peers.self.Node = make(map[string]*peer), c.Node
+	m.peers.self.EveryMillis = c.Beat.Milliseconds()
+	now := time.Now()
+	m.since.Store(&now)
 	return m, nil
 }
 
@@ -87,7 +96,7 @@ func (m *Member) Start(hub *fanout.Hub) error {
 	}
 	m.config.Engine.Subscribe(Subject{Name: m.allHubs}, Subject{Name: m.thisHub})
 	m.running.Go(func() {
-		asking := func() { m.in.put(inMessage{kind: inAsking}, 0) }
+		asking := func(whole bool) { m.in.put(inMessage{kind: inAsking, whole: whole}, 0) }
 		m.interest.run(m.config.Engine, m.stopc, asking, func(n int) { m.topics.Store(int64(n)) })
 	})
 	m.running.Go(m.deliver)
@@ -113,6 +122,7 @@ func (m *Member) Up() bool { return m.up.Load() }
 // calls do nothing. What is dispatched at the hub from then on stays there.
 func (m *Member) Close() {
 	m.closing.Do(func() {
+		m.leaving.Store(true)
 		close(m.stopc)
 		m.running.Wait()
 		m.config.Engine.Close()
@@ -129,7 +139,7 @@ func (m *Member) Want(p codec.Pattern, n int) { m.interest.want(p, n) }
 
 // Forward implements fanout.Cluster.
 func (m *Member) Forward(frames ...*codec.Frame) (forwarded bool, err error) {
-	if m.up.Load() && m.out.events(frames) {
+	if m.up.Load() && !m.leaving.Load() && m.out.events(frames) {
 		return true, nil
 	}
 	n := uint64(len(frames))
@@ -170,6 +180,9 @@ func (m *Member) publish() {
 func (m *Member) handOver(o *outMessage) {
 	if o.note != nil {
 		subject, data := o.note()
+		if subject == "" {
+			return // there is nothing to say any more
+		}
 		if err := m.config.Engine.Publish(subject, data); err != nil && o.failed != nil {
 			o.failed()
 		}
@@ -195,19 +208,23 @@ type handler Member
 func (h *handler) Receive(source, subject string, data []byte) {
 	m := (*Member)(h)
 	if subject == m.allHubs || subject == m.thisHub {
-		if source == subject { // not by a subscription to everything as well
-			m.in.put(inMessage{kind: inNote, data: data, at: time.Now()}, 0)
+		switch n := (inMessage{kind: inNote, data: data, at: time.Now()}); {
+		case source != subject: // by a subscription to everything as well
+		case subject == m.allHubs:
+			m.in.put(n, 0)
+		default:
+			m.in.bounded(n)
 		}
 		return
 	}
-	m.in.event(inMessage{kind: inEvent, source: source, subject: subject, data: data})
+	m.in.bounded(inMessage{kind: inEvent, source: source, subject: subject, data: data})
 }
 
 // Up implements Handler.
 func (h *handler) Up() {
 	m := (*Member)(h)
 	now := time.Now() // before anybody sees it: a spoke that comes then is not told of a gap
-	m.since.Store(now.UnixNano())
+	m.since.Store(&now)
 	m.up.Store(true)
 	m.in.put(inMessage{kind: inUp, at: now}, 0)
 	m.firstUp.Do(func() { close(m.upc) })
@@ -217,10 +234,11 @@ func (h *handler) Up() {
 // Down implements Handler.
 func (h *handler) Down(cause error) {
 	m := (*Member)(h)
-	m.since.Store(time.Now().UnixNano())
+	now := time.Now()
+	m.since.Store(&now)
 	m.up.Store(false)
 	m.counts.outages.Add(1)
-	m.in.put(inMessage{kind: inDown, at: time.Now()}, 0)
+	m.in.put(inMessage{kind: inDown, at: now}, 0)
 	m.config.Logger.Error("engine is away, events stay on this hub", slog.String("engine", m.config.Engine.Kind()), slog.Any("error", cause))
 }
 

@@ -24,7 +24,8 @@ type scriptEngine struct {
 	handler Handler
 
 	mu        sync.Mutex
-	fail      error // of Publish
+	fail      error  // of Publish
+	each      func() // called by Publish, with nothing held
 	published []string
 	subjects  []string
 }
@@ -44,6 +45,11 @@ func (e *scriptEngine) Start(h Handler) error {
 func (e *scriptEngine) Publish(subject string, data []byte) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if each := e.each; each != nil {
+		e.mu.Unlock()
+		each()
+		e.mu.Lock()
+	}
 	if e.fail != nil {
 		return e.fail
 	}
@@ -116,6 +122,8 @@ func run(t *testing.T, c Config, topics []string, test func(*testing.T, *fixture
 		f.hub, err = fanout.New(fanout.Config{Cluster: f.member, Shards: 1, Logger: c.Logger, Limits: fanout.Limits{TotalBytes: 64 << 10}})
 		require.NoError(t, err)
 		require.NoError(t, f.member.Start(f.hub))
+		defer f.hub.Close()
+		defer f.member.Close()
 		f.engine.handler.Up()
 		synctest.Wait()
 		time.Sleep(100 * time.Millisecond) // who comes now has come after the engine
@@ -126,8 +134,6 @@ func run(t *testing.T, c Config, topics []string, test func(*testing.T, *fixture
 		require.NoError(t, f.hub.NewSpoke(f.sink).Attach(patterns...))
 		synctest.Wait()
 		test(t, f)
-		f.member.Close()
-		f.hub.Close()
 	})
 }
 

@@ -36,6 +36,8 @@ type beat struct {
 	NotForwarded uint64 `json:"notForwarded"`
 	Outages      uint64 `json:"outages"`
 	Spokes       int    `json:"spokes"`
+	// EveryMillis is how often the hub does so.
+	EveryMillis int64 `json:"everyMillis,omitempty"`
 
 	DispatchedPerSec float64 `json:"dispatchedPerSec"`
 	DeliveriesPerSec float64 `json:"deliveriesPerSec"`

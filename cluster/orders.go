@@ -15,20 +15,27 @@ type orders struct {
 	// +checklocks:mu
 	last uint64
 	// +checklocks:mu
-	waiting map[uint64]func(error)
+	waiting map[uint64]waiting
 	// +checklocks:mu
 	ended bool
 }
 
-// add notes who waits for an answer, nil for nobody. It returns the order's number.
-func (o *orders) add(answer func(error)) (no uint64) {
+// waiting is who waits for the answer of a hub.
+type waiting struct {
+	hub    string
+	answer func(error)
+}
+
+// add notes who waits for a hub's answer, nil for nobody. It returns the order's number, and reports whether there can be
+// an answer still.
+func (o *orders) add(hub string, answer func(error)) (no uint64, ok bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	o.last++
 	if answer != nil && !o.ended {
-		o.waiting[o.last] = answer
+		o.waiting[o.last] = waiting{hub, answer}
 	}
-	return o.last
+	return o.last, !o.ended
 }
 
 // forget makes that nobody waits.
@@ -41,22 +48,38 @@ func (o *orders) forget(no uint64) {
 // answered gives the answer to who waits for it, if anybody does still.
 func (o *orders) answered(no uint64, err error) {
 	o.mu.Lock()
-	answer := o.waiting[no]
+	w, ok := o.waiting[no]
 	delete(o.waiting, no)
 	o.mu.Unlock()
-	if answer != nil {
-		answer(err)
+	if ok {
+		w.answer(err)
+	}
+}
+
+// left answers what a hub has not, which has taken its leave.
+func (o *orders) left(hub string) {
+	o.mu.Lock()
+	var answers []func(error)
+	for no, w := range o.waiting {
+		if w.hub == hub {
+			answers = append(answers, w.answer)
+			delete(o.waiting, no)
+		}
+	}
+	o.mu.Unlock()
+	for _, answer := range answers {
+		answer(fanout.ErrUnanswered)
 	}
 }
 
 // end answers all.
 func (o *orders) end() {
 	o.mu.Lock()
-	waiting := o.waiting
+	all := o.waiting
 	o.waiting, o.ended = nil, true
 	o.mu.Unlock()
-	for _, answer := range waiting {
-		answer(fanout.ErrUnanswered)
+	for _, w := range all {
+		w.answer(fanout.ErrUnanswered)
 	}
 }
 
@@ -84,7 +107,10 @@ func (m *Member) Send(id string, o fanout.Order, answer func(error)) error {
 	if o.Close != nil {
 		n.Order.Code, n.Order.Reason = o.Close.Code, o.Close.Reason
 	}
-	no := m.orders.add(answer)
+	no, ok := m.orders.add(hub, answer)
+	if !ok {
+		return fanout.ErrUnanswered
+	}
 	n.Order.No = no
 	data, subject := n.encode(), m.config.Format.Control(hub)
 	fail := func() { m.orders.answered(no, fanout.ErrUnanswered) }

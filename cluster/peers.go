@@ -50,7 +50,7 @@ func (m *Member) whereabouts(id string) whereabouts {
 	p := m.peers.byID[id]
 	lost := p != nil && p.lost
 	m.peers.mu.Unlock()
-	since := time.Since(time.Unix(0, m.since.Load()))
+	since := time.Since(*m.since.Load())
 	switch {
 	case !validID(id):
 		return hubUnknown
@@ -93,10 +93,14 @@ func (m *Member) takeNote(in *inMessage) {
 func (m *Member) takeBeat(id string, b beat, at time.Time) {
 	m.peers.mu.Lock()
 	p := m.peers.byID[id]
-	if b.Bye {
+	forgotten, room := "", true
+	switch {
+	case b.Bye:
 		delete(m.peers.byID, id)
-	} else if p == nil && len(m.peers.byID) < maxPeers {
-		m.peers.byID[id] = &peer{id: id, beat: b, seen: at}
+	case p == nil:
+		if forgotten, room = m.peers.makeRoomLocked(); room {
+			m.peers.byID[id] = &peer{id: id, beat: b, seen: at}
+		}
 	}
 	var last beat
 	wasLost := false
@@ -105,9 +109,13 @@ func (m *Member) takeBeat(id string, b beat, at time.Time) {
 		p.beat, p.seen, p.lost = b, at, false
 	}
 	m.peers.mu.Unlock()
+	delete(m.origin, forgotten)
+	if !room {
+		return // there are as many as that, and all of them live: its spokes are not reached from here
+	}
 	logger := m.config.Logger.With(slog.String("hub", id), slog.String("hubNode", b.Node))
 	o := m.origin[id]
-	tail := o != nil && o.whole != "" && b.Seq > o.seq
+	tail := o != nil && o.whole && b.Seq > o.seq
 	if tail {
 		o.seq = b.Seq
 	}
@@ -123,10 +131,30 @@ func (m *Member) takeBeat(id string, b beat, at time.Time) {
 	}
 	if b.Bye {
 		delete(m.origin, id)
+		m.orders.left(id)
 		if p != nil {
 			logger.Info("another hub has taken its leave")
 		}
 	}
+}
+
+// makeRoomLocked makes that one more hub can be known, if need be by forgetting the one that has been lost for longest. It
+// returns that one's id, and reports whether there is room.
+func (p *peers) makeRoomLocked() (forgotten string, ok bool) {
+	if len(p.byID) < maxPeers {
+		return "", true
+	}
+	var oldest *peer
+	for _, other := range p.byID {
+		if other.lost && (oldest == nil || other.seen.Before(oldest.seen)) {
+			oldest = other
+		}
+	}
+	if oldest == nil {
+		return "", false
+	}
+	delete(p.byID, oldest.id)
+	return oldest.id, true
 }
 
 // lookAtPeers looks for hubs that have gone silent. While the engine is away all are, and it says nothing.
@@ -134,16 +162,23 @@ func (m *Member) lookAtPeers(now time.Time) {
 	if !m.up.Load() {
 		return
 	}
-	silent := missedBeats * m.config.Beat
-	since := time.Unix(0, m.since.Load())
+	if now.Sub(m.looked) > 2*m.config.Beat {
+		m.awake = now // this hub has stood still: what others have said meanwhile is still to be read
+	}
+	m.looked = now
+	since := *m.since.Load()
+	if m.awake.After(since) {
+		since = m.awake
+	}
 	var lost []string
 	m.peers.mu.Lock()
 	for id, p := range m.peers.byID {
-		switch heard := p.seen; {
+		silent := missedBeats * max(m.config.Beat, time.Duration(p.beat.EveryMillis)*time.Millisecond)
+		switch {
 		case p.lost && now.Sub(p.lostFrom) > forgetAfter:
 			delete(m.peers.byID, id)
 			delete(m.origin, id)
-		case !p.lost && now.Sub(heard) > silent && now.Sub(since) > silent:
+		case !p.lost && now.Sub(p.seen) > silent && now.Sub(since) > silent:
 			p.lost, p.lostFrom = true, now
 			lost = append(lost, id)
 		}
@@ -197,6 +232,10 @@ func (m *Member) measure(now time.Time) {
 // sendBeat leaves a beat for the other hubs, which is filled in when it is handed over.
 func (m *Member) sendBeat(bye bool) {
 	m.out.put(outMessage{note: func() (string, []byte) { // on the goroutine of publish
+		if m.left {
+			return "", nil // a hub that is heard of again would be missed
+		}
+		m.left = bye
 		m.beatNo++
 		m.peers.mu.Lock()
 		b := m.peers.self
@@ -212,7 +251,7 @@ func (m *Member) sendBeat(bye bool) {
 func (m *Member) Info() fanout.ClusterInfo {
 	c := &m.counts
 	info := fanout.ClusterInfo{Engine: fanout.EngineInfo{
-		Kind: m.config.Engine.Kind(), State: stateAway, Since: time.Unix(0, m.since.Load()),
+		Kind: m.config.Engine.Kind(), State: stateAway, Since: *m.since.Load(),
 		Server: m.config.Engine.Server(), Topics: int(m.topics.Load()),
 		Forwarded: c.forwarded.Load(), NotForwarded: c.notForwarded.Load(), Refused: c.refused.Load(),
 		Arrived: c.arrived.Load(), Repeated: c.repeated.Load(), Shed: c.shed.Load(), Foreign: c.foreign.Load(),
