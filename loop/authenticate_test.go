@@ -144,6 +144,27 @@ func kept(c *conn) int {
 	return c.head.Len()
 }
 
+// Who asks for a body gets none: what a request announces has not been read, and is no part of a handshake.
+func TestWhoAuthenticatesSeesNoBody(t *testing.T) {
+	type result struct {
+		body string
+		err  error
+	}
+	read := make(chan result, 1)
+	_, _, address := startServer(t, fanout.Config{}, Config{Authenticate: func(r *http.Request) (fanout.Claims, error) {
+		body, err := io.ReadAll(r.Body)
+		read <- result{string(body), err}
+		return fanout.Claims{}, err
+	}})
+	for _, method := range []string{"GET", "POST"} {
+		p := dialPeer(t, address, from{})
+		p.write([]byte(strings.Replace(also(request("/ws"), "Content-Length: 5"), "GET", method, 1) + "12345"))
+		require.Equal(t, result{}, receive(t, read, "it has been asked"))
+		resp, _ := p.answer()
+		require.GreaterOrEqual(t, resp.StatusCode, 400)
+	}
+}
+
 func TestTooMuchBeforeTheAnswerIsRefused(t *testing.T) {
 	answer, asked := make(chan struct{}), make(chan struct{}, 1)
 	s, _, address := startServer(t, fanout.Config{}, Config{Authenticate: func(r *http.Request) (fanout.Claims, error) {

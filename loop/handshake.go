@@ -126,13 +126,19 @@ func malformed(err error) string {
 }
 
 // read parses a request head. http.ReadRequest leaves it to the net/http server to look at the version,
-// and for names with a space.
+// and for names with a space. It takes a bare LF for the end of a line, and so may find the end of the head
+// before we do: what follows would be lost, and is frames to whoever else reads it like that. The request
+// has no body, for h soon reads another.
 func (h *handshaker) read(head []byte) (*http.Request, error) {
 	h.src.Reset(head)
 	h.in.Reset(&h.src)
 	r, err := http.ReadRequest(h.in)
 	if err != nil {
 		return nil, err
+	}
+	r.Body = http.NoBody
+	if h.in.Buffered()+h.src.Len() > 0 {
+		return nil, errors.New("an empty line before its end")
 	}
 	if r.ProtoMajor != 1 {
 		return nil, fmt.Errorf("unknown version %q", r.Proto)

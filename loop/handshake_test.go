@@ -50,6 +50,8 @@ func TestRefusalsSayWhy(t *testing.T) {
 		{"subprotocol that is no token", also(good, "Sec-WebSocket-Protocol: a b;"), 400, "malformed", RefusedBadRequest},
 		{"body", also(good, "Content-Length: 4") + "\x81\x80\x00\x00", 400, "body", RefusedBadRequest},
 		{"body in chunks", also(good, "Transfer-Encoding: chunked") + "0\r\n\r\n", 400, "body", RefusedBadRequest},
+		{"head that ends before its end", strings.TrimSuffix(good, "\r\n\r\n") + "\n\nA: b\r\n\r\n", 400, "an empty line", RefusedBadRequest},
+		{"the same, with one CRLF", strings.TrimSuffix(good, "\r\n\r\n") + "\n\r\nA: b\r\n\r\n", 400, "an empty line", RefusedBadRequest},
 		{"foreign origin", also(good, "Origin: https://evil.example"), 403, `"https://evil.example" is not allowed`, RefusedOrigin},
 		{"no topic", request("/ws?topic=tick"), 400, "has no ':'", RefusedBadRequest},
 		{"reserved topic", request("/ws?topic=__gap:"), 400, "__gap", RefusedBadRequest},
