@@ -71,6 +71,7 @@ func (c *conn) onClosed(err error) {
 	was := c.flags.Or(flagGone)
 	if was&flagShaking != 0 {
 		c.secure().interrupt()
+		c.server.shakers.leave(c.secure())
 	}
 	if was&flagReading == 0 {
 		c.finish()

@@ -30,6 +30,8 @@ type secureConn struct {
 	tls *tls.Conn // nil before the first record is complete, and for a peer that does not speak TLS
 	in  []byte    // what has arrived and tls.Conn has not read yet; nil between reads
 
+	inLine bool // guarded by the mutex of shakers
+
 	mu sync.Mutex // under it only the socket's own is locked; tls.Conn's for writing is locked before it
 	// +checklocks:mu
 	sealed []byte // ciphertext that has to be written; nil mostly

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"net"
+	"slices"
 	"sync"
 
 	"github.com/alkdev/hub/codec"
@@ -24,6 +25,8 @@ type shakers struct {
 	// +checklocks:mu
 	line []*secureConn // first come, first served
 	// +checklocks:mu
+	left int // of those in line, the ones that are gone
+	// +checklocks:mu
 	done, failed uint64
 }
 
@@ -33,6 +36,10 @@ func (s *shakers) enter(c *secureConn) {
 	defer s.mu.Unlock()
 	if s.busy == s.limit {
 		s.line = append(s.line, c)
+		c.inLine = true
+		if c.has(flagGone) { // before, leave would not have found it there
+			s.leaveLocked(c)
+		}
 		return
 	}
 	s.busy++
@@ -51,6 +58,11 @@ func (s *shakers) next() *secureConn {
 	for len(s.line) > 0 {
 		c := s.line[0]
 		s.line[0], s.line = nil, s.line[1:]
+		if !c.inLine {
+			s.left--
+			continue
+		}
+		c.inLine = false
 		if !c.has(flagGone | flagCloseSent) {
 			return c
 		}
@@ -58,6 +70,26 @@ func (s *shakers) next() *secureConn {
 	s.line = nil
 	s.busy--
 	return nil
+}
+
+// leave takes a connection that is gone out of the line, if it stands there: a peer that comes and goes would
+// leave a ClientHello each time, for as long as those in front of it take.
+func (s *shakers) leave(c *secureConn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.leaveLocked(c)
+}
+
+// leaveLocked marks its place as empty. Once half of them are, the line closes up.
+func (s *shakers) leaveLocked(c *secureConn) {
+	if !c.inLine {
+		return
+	}
+	c.inLine = false
+	if s.left++; 2*s.left > len(s.line) {
+		s.line = slices.DeleteFunc(s.line, func(c *secureConn) bool { return !c.inLine })
+		s.left = 0
+	}
 }
 
 func (s *shakers) count(ok bool) {
@@ -197,5 +229,5 @@ func (c *secureConn) failFlooded() {
 func (s *shakers) stats() TLSStats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return TLSStats{Handshakes: s.done, Failed: s.failed, Running: s.busy, InLine: len(s.line)}
+	return TLSStats{Handshakes: s.done, Failed: s.failed, Running: s.busy, InLine: len(s.line) - s.left}
 }

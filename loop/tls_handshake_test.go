@@ -103,6 +103,31 @@ func TestTLSHandshakesStandInLine(t *testing.T) {
 	await(t, func() bool { st := s.Stats().TLS; return st.Running+st.InLine == 0 }, "nobody is left")
 }
 
+// Who stands in line and goes leaves nothing there, however long those take whose turn it is.
+func TestTLSLineForgetsThoseThatGo(t *testing.T) {
+	const came = 50
+	s, _, address := startServer(t, fanout.Config{}, Config{TLS: secured(), TLSHandshakes: 1, HandshakeTimeout: time.Hour})
+	hello := clientHello(t)
+	holder := dialPeer(t, address, from{})
+	holder.write(hello)
+	await(t, func() bool { return s.Stats().TLS.Running == 1 }, "the only turn is taken")
+	stays := dialPeer(t, address, from{})
+	stays.write(hello)
+	await(t, func() bool { return s.Stats().TLS.InLine == 1 }, "one stays in line")
+	for range came {
+		p := dialPeer(t, address, from{})
+		p.write(hello)
+		await(t, func() bool { return s.Stats().TLS.InLine == 2 }, "it stands in line")
+		p.vanish()
+		await(t, func() bool { return s.Stats().TLS.InLine == 1 }, "it has left")
+		s.shakers.mu.Lock()
+		require.LessOrEqual(t, len(s.shakers.line), 3, "no more places are empty than taken")
+		s.shakers.mu.Unlock()
+	}
+	holder.vanish()
+	await(t, func() bool { st := s.Stats().TLS; return st.Running == 1 && st.InLine == 0 }, "the next one has its turn")
+}
+
 // A session that is resumed is as good as a new one, and who authenticates sees the state of TLS.
 func TestTLSSessionsAreResumed(t *testing.T) {
 	seen := make(chan *tls.ConnectionState, 10)
