@@ -276,6 +276,7 @@ func TestTLSIdleConnectionHoldsNoBuffers(t *testing.T) {
 	p.write(message("up", "1"))
 	receive(t, got, "it arrives")
 	c := connOf(t, s, p)
+	await(t, func() bool { return !c.has(flagReading) }, "its poller is done, which wakes nobody who waits for it")
 	require.True(t, c.beginRead())
 	secure := c.secure()
 	require.Zero(t, rawInput(secure.tls).Cap())
