@@ -63,6 +63,8 @@ const (
 	flagExpired                   // the spoke's time was up
 	flagTLS                       // it is a secureConn; set when it is made
 	flagShaking                   // a TLS handshake is under way, or in line
+	flagPaused                    // more has been opened than there was time for; the reading side's, see secureConn.open
+	flagRevisit                   // it waits for another turn; see revisits
 	flagFirst                     // from a trusted proxy, and its first bytes have not been looked at
 	flagCounted                   // among those from its address; guarded by the registry's mutex
 	flagInRead                    // somebody is in the reading side; set only with HUB_VERIFY=1

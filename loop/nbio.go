@@ -66,7 +66,9 @@ type engine struct {
 	// +checklocks:mu
 	stopped bool
 
-	rests   rests
+	rests    rests
+	revisits []*revisits // a poller's at the place of its number; none without TLS
+
 	pollers sync.Map // by the address of its buffer, a poller's goroutine; with HUB_VERIFY=1 only
 }
 
@@ -110,6 +112,11 @@ func startEngine(c *Config) (*engine, error) {
 			}
 			owner.onReady(nb, buf)
 			runtime.Gosched() // what it has to write should not wait until we do
+		case *revisits:
+			owner.onReady()
+			if e.alone {
+				runtime.Gosched()
+			}
 		case int: // see awaken
 			_ = nb.Close()
 			alive <- owner
@@ -130,6 +137,11 @@ func startEngine(c *Config) (*engine, error) {
 	}
 	if err := e.awaken(alive); err != nil {
 		return nil, fmt.Errorf("loop: start: %w", err)
+	}
+	if c.TLS != nil {
+		if err := e.startRevisits(); err != nil {
+			return nil, fmt.Errorf("loop: start: %w", err)
+		}
 	}
 	return e, nil
 }
@@ -226,34 +238,49 @@ func (e *engine) read(nb *socket, c *conn) {
 	began := time.Now()
 	before := began
 	for c.beginRead() {
-		part := buf[:c.portion(len(buf))]
-		n, err := nb.Read(part)
-		if n > 0 {
-			c.onBytes(part[:n])
-		}
-		now := before
-		if n >= smallRead {
-			now = time.Now()
-			c.price(len(part), now.Sub(before))
-		}
-		c.endRead()
-		switch {
-		case errors.Is(err, syscall.EINTR):
-			continue
-		case errors.Is(err, syscall.EAGAIN):
-			return
-		case err != nil:
-			_ = nb.CloseWithError(err)
-			return
-		case n < len(part): // also the end: the engine closes on hang-up
-			return
-		}
-		if before = now; now.Sub(began) >= turnTime {
-			if hungUp(nb) {
-				e.rests.leave(nb, c)
+		if c.has(flagPaused) { // this is what comes before what can be read
+			c.secure().resume()
+			before = time.Now()
+			c.endRead()
+		} else {
+			part := buf[:c.portion(len(buf))]
+			n, err := nb.Read(part)
+			if n > 0 {
+				c.onBytes(part[:n])
 			}
+			if n >= smallRead {
+				now := time.Now()
+				c.pricePlain(len(part), now.Sub(before))
+				before = now
+			}
+			paused := c.has(flagPaused)
+			c.endRead()
+			switch {
+			case errors.Is(err, syscall.EINTR):
+				continue
+			case errors.Is(err, syscall.EAGAIN):
+				return
+			case err != nil:
+				_ = nb.CloseWithError(err)
+				return
+			case n < len(part) && !paused: // also the end: the engine closes on hang-up
+				return
+			}
+		}
+		if before.Sub(began) >= turnTime {
+			e.endTurn(nb, c)
 			return
 		}
+	}
+}
+
+// endTurn leaves what c has not been worked on of to its next turn, or to rests.
+func (e *engine) endTurn(nb *socket, c *conn) {
+	switch {
+	case hungUp(nb):
+		e.rests.leave(nb, c)
+	case c.has(flagPaused):
+		e.revisit(c)
 	}
 }
 

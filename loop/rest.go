@@ -97,18 +97,22 @@ func (r *rests) work() {
 // turn reads for a turn's time, and reports whether there may be more.
 func (r *rest) turn(buf []byte) (more bool) {
 	for began := time.Now(); ; {
-		before := time.Now()
-		part := buf[:r.c.portion(len(buf))]
-		n, err := readNow(r.fd, part)
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case n <= 0: // the end, or a reset
-			return false
+		if r.c.has(flagPaused) {
+			r.c.secure().resume()
+		} else {
+			before := time.Now()
+			part := buf[:r.c.portion(len(buf))]
+			n, err := readNow(r.fd, part)
+			switch {
+			case errors.Is(err, unix.EINTR):
+				continue
+			case n <= 0: // the end, or a reset
+				return false
+			}
+			r.c.onBytes(part[:n])
+			r.c.pricePlain(len(part), time.Since(before))
 		}
-		r.c.onBytes(part[:n])
 		now := time.Now()
-		r.c.price(len(part), now.Sub(before))
 		if now.After(r.until) {
 			return false
 		}

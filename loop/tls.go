@@ -1,6 +1,7 @@
 package loop
 
 import (
+	"bytes"
 	"crypto/tls"
 	"errors"
 	"io"
@@ -28,7 +29,10 @@ type secureConn struct {
 
 	// The reading side.
 	tls *tls.Conn // nil before the first record is complete, and for a peer that does not speak TLS
-	in  []byte    // what has arrived and tls.Conn has not read yet; nil between reads
+	in  []byte    // what has arrived and tls.Conn has not read yet; nil between reads, but with flagPaused
+
+	takeBack func() // the buffer that tls.Conn has been lent, likewise
+	flooded  bool   // what has arrived during the handshake is not all that there was; see failFlooded
 
 	inLine bool // guarded by the mutex of shakers
 
@@ -143,25 +147,83 @@ var plainBuffers = sync.Pool{New: func() any { return new([16 << 10]byte) }}
 
 // read opens b and takes what is in it.
 func (c *secureConn) read(b []byte) {
+	if c.flooded {
+		return // there is a gap in front of it
+	}
+	c.in, c.takeBack = b, lend(c.tls)
+	c.open()
+}
+
+// open takes what is in the records that have arrived, in portions as they would be read without TLS, and for a
+// turn's time: a record is opened as a whole, and 16 KiB of compressed messages can be milliseconds' worth of
+// work. What there is no time for waits, with flagPaused, until it is called again.
+func (c *secureConn) open() {
 	buf := plainBuffers.Get().(*[16 << 10]byte)
 	defer plainBuffers.Put(buf)
-	c.in = b
-	defer func() { c.in = nil }()
-	takeBack := lend(c.tls)
-	for !c.has(flagDeaf) {
-		n, err := c.tls.Read(buf[:])
+	began := time.Now()
+	before := began
+	for reads, size := 0, 0; !c.has(flagDeaf); {
+		part := buf[:c.affordable(len(buf))]
+		n, err := c.tls.Read(part)
 		if n > 0 {
-			c.onPlain(buf[:n])
+			c.onPlain(part[:n])
 		}
 		switch {
-		case err == nil:
 		case err == error(errNothing):
-			takeBack()
+			c.opened()
 			return
-		default:
+		case err != nil:
 			c.readFailed(err)
+			c.forget()
 			return
 		}
+		if reads, size = reads+1, size+n; size < smallRead && reads < 16 {
+			continue
+		}
+		now := time.Now()
+		if size >= smallRead {
+			c.price(len(part), now.Sub(before))
+		}
+		if now.Sub(began) >= turnTime {
+			c.pause()
+			return
+		}
+		before, reads, size = now, 0, 0
+	}
+	c.forget()
+}
+
+// resume opens what has waited.
+func (c *secureConn) resume() {
+	if verify.On {
+		c.checkRead()
+		c.enterSide(flagInRead)
+		defer c.leaveSide(flagInRead)
+	}
+	c.open()
+}
+
+// pause leaves the rest for another time. It is little: a portion as it has arrived, and a record.
+func (c *secureConn) pause() {
+	if c.set(flagPaused) { // and if not, it is ours already
+		c.in = bytes.Clone(c.in)
+	}
+}
+
+// opened goes on when everything that has arrived has been taken.
+func (c *secureConn) opened() {
+	c.takeBack()
+	c.forget()
+	if c.flooded {
+		c.failFlooded()
+	}
+}
+
+// forget gives up what has not been taken.
+func (c *secureConn) forget() {
+	c.in, c.takeBack = nil, nil
+	if c.has(flagPaused) {
+		c.flags.And(^uint32(flagPaused))
 	}
 }
 

@@ -203,12 +203,14 @@ func (c *secureConn) shake() bool {
 		c.giveUpTLS(tlsProblem(err))
 	default:
 		trim(c.tls)
-		c.read(rest)
-		if flooded {
-			c.failFlooded()
-		}
+		c.flooded = flooded
+		c.in, c.takeBack = rest, lend(c.tls)
+		c.open()
 	}
 	c.endRead()
+	if c.has(flagPaused) {
+		c.server.engine.revisit(&c.conn)
+	}
 	c.server.adopting.over()
 	return err == nil
 }

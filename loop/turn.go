@@ -14,16 +14,35 @@ const (
 	// compressedRead bounds the portions of a spoke that may compress: before it is known how dear they
 	// are, one of 64 KiB could keep a poller for a tenth of a second.
 	compressedRead = 4 << 10
+	// cipherRead bounds the portions of a connection with TLS, as they arrive. What they cost is not known until
+	// a record is complete, which is worked on in portions of its own then.
+	cipherRead = 16 << 10
 	// firstRead bounds what is read of a connection in the moment it is accepted: mostly a request.
 	firstRead = 2 << 10
 )
 
 // portion returns how many bytes are read from c at once, into a buffer of size bytes.
 func (c *conn) portion(size int) int {
-	if c.has(flagCompressed) {
+	if c.has(flagTLS) {
+		return min(size, cipherRead)
+	}
+	return c.affordable(size)
+}
+
+// affordable returns how many of size bytes are worked on at once. What is behind the request for a handshake
+// may be compressed already.
+func (c *conn) affordable(size int) int {
+	if f := c.flags.Load(); f&flagCompressed != 0 || f&flagUpgraded == 0 {
 		size = min(size, compressedRead)
 	}
 	return min(size, max(size>>c.dear, smallRead))
+}
+
+// pricePlain is price, but for TLS: that counts when records are opened.
+func (c *conn) pricePlain(portion int, took time.Duration) {
+	if !c.has(flagTLS) {
+		c.price(portion, took)
+	}
 }
 
 // price notes that a portion took so long to be worked on. The next are halved until they should take
