@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+
+	"github.com/alkdev/hub/codec"
 )
 
 // problem is the error that a request is answered with.
@@ -14,7 +16,13 @@ type problem struct {
 	Index   *int   `json:"index,omitempty"` // which envelope of a batch is meant
 }
 
+// newProblem formats as fmt.Sprintf does, and errors as codec.Problem does.
 func newProblem(status int, code, format string, args ...any) *problem {
+	for i, arg := range args {
+		if err, ok := arg.(error); ok {
+			args[i] = codec.Problem(err)
+		}
+	}
 	return &problem{status: status, Code: code, Message: fmt.Sprintf(format, args...)}
 }
 

@@ -84,7 +84,7 @@ func dispatchProblem(err error) *problem {
 	}
 	var one *fanout.BatchError
 	if errors.As(err, &one) {
-		p.Message = one.Err.Error()
+		p.Message = codec.Problem(one.Err)
 		p.at(one.Index)
 	}
 	return p

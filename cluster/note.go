@@ -74,7 +74,7 @@ func newAnswer(no uint64, err error) *answer {
 	if err == nil {
 		return a
 	}
-	a.Error, a.Message = "other", err.Error()
+	a.Error, a.Message = "other", codec.Problem(err)
 	for code, known := range answerErrors {
 		if errors.Is(err, known) {
 			a.Error = code
@@ -82,7 +82,7 @@ func newAnswer(no uint64, err error) *answer {
 	}
 	var one *fanout.BatchError
 	if errors.As(err, &one) {
-		a.Index, a.Message = &one.Index, one.Err.Error()
+		a.Index, a.Message = &one.Index, codec.Problem(one.Err)
 	}
 	return a
 }

@@ -60,16 +60,6 @@ type EnvelopeError struct {
 
 func (e *EnvelopeError) Error() string { return "codec: bad envelope: " + e.Problem }
 
-// Problem returns the text of an error of this module for those who do not know its packages: without
-// the name of the package in front.
-func Problem(err error) string {
-	text := err.Error()
-	for _, prefix := range []string{"codec: ", "fanout: ", "auth: "} {
-		text = strings.TrimPrefix(text, prefix)
-	}
-	return text
-}
-
 // Check returns an *EnvelopeError if e is not what the fields of Envelope promise. It does not
 // look whether the type is reserved.
 func (e Envelope) Check() error {

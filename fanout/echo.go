@@ -10,7 +10,7 @@ func (s *Spoke) Echo(op codec.Opcode, message []byte) {
 	h := s.shard.hub
 	it := &item{frame: codec.NewMessage(op, message), at: h.now(), policy: Disconnect} // a gap would be an event
 	if err := h.reserve(it); err != nil {
-		s.close(h.slowCause(err.Error()))
+		s.close(h.slowCause(codec.Problem(err)))
 		return
 	}
 	s.shard.post(post{item: it, one: s})

@@ -62,7 +62,7 @@ func (s *Server) takeOver(c *conn, w http.ResponseWriter, r *http.Request) *refu
 	}
 	netConn, rw, err := http.NewResponseController(w).Hijack()
 	if err != nil {
-		return cannotTakeOver(err.Error())
+		return cannotTakeOver(codec.Problem(err))
 	}
 	tcp, ok := netConn.(*net.TCPConn)
 	if !ok {

@@ -233,7 +233,7 @@ func (c *conn) upgraded(hello []byte, topics []codec.Pattern, rest []byte) {
 			return // the peer is gone, onClosed follows
 		}
 		c.set(flagDeaf)
-		c.Close(fanout.CauseOf(fanout.LocalSide, codec.CloseGoingAway, err.Error()))
+		c.Close(fanout.CauseOf(fanout.LocalSide, codec.CloseGoingAway, codec.Problem(err)))
 		return
 	}
 	c.set(flagUpgraded)

@@ -218,7 +218,7 @@ func TestTokensAreMadeOnTheCommandLine(t *testing.T) {
 	require.Len(t, c.Topics, 2)
 	require.Len(t, c.Publish, 1)
 	for _, flag := range []string{"--topics", "--publish"} { // the hub would refuse the token
-		require.EqualError(t, token(t.Context(), []string{flag + "=order:1,tick"}), flag+`: codec: topic "tick" has no ':', it is type:id, type:* or *`)
+		require.EqualError(t, token(t.Context(), []string{flag + "=order:1,tick"}), flag+`: topic "tick" has no ':', it is type:id, type:* or *`)
 	}
 	t.Setenv("HUB_AUTH_JWT_KEY", "")
 	require.NoError(t, os.Unsetenv("HUB_AUTH_JWT_KEY"))

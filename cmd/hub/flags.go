@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"strings"
+
+	"github.com/alkdev/hub/codec"
 )
 
 // envPrefix begins the environment twin of every flag: --spoke-buffer is HUB_SPOKE_BUFFER.
@@ -39,7 +41,7 @@ func add[T any](f *flags, p *T, name, usage string, parse func(string) (T, error
 		set: func(s string) {
 			v, err := parse(s)
 			if err != nil {
-				f.problem("%s: %v", f.source(name), err)
+				f.problem("%s: %s", f.source(name), codec.Problem(err))
 				return
 			}
 			*p = v

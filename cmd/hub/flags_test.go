@@ -200,7 +200,7 @@ func TestMistakesNameWhatIsAllowed(t *testing.T) {
 		{"--auth-jwt-key=short", "a secret of 5 bytes, HS256 needs at least 32"},
 		{"--auth-jwt-key=flags_test.go", "there is a file of that name; file:PATH reads it"},
 		{"--auth-jwt-key=file:none.pem", `"file:none.pem": no such file`},
-		{"--auth-jwt-key=file:/proc/sys/net/core/somaxconn", `--auth-jwt-key: "file:/proc/sys/net/core/somaxconn": auth: a secret of`},
+		{"--auth-jwt-key=file:/proc/sys/net/core/somaxconn", `--auth-jwt-key: "file:/proc/sys/net/core/somaxconn": a secret of`},
 		{"--admin-token=file:/nowhere/token", `--admin-token: "file:/nowhere/token": no such file`},
 		{"--admin-token=file:/dev/null", `"file:/dev/null": the file is empty`},
 		{"--admin-token=./flags_test.go", "--admin-token: there is a file of that name; file:PATH reads it"},

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/alkdev/hub/codec"
 )
 
 const synopsis = `hub: a WebSocket broadcast hub.
@@ -65,10 +67,10 @@ func run(args []string) int {
 	case err == nil, errors.Is(err, errHelp):
 		return exitOK
 	case errors.As(err, &mistake):
-		complain("hub %s: %v\nhub %s --help shows what is possible\n", name, err, name)
+		complain("hub %s: %s\nhub %s --help shows what is possible\n", name, codec.Problem(err), name)
 		return exitUsage
 	}
-	complain("hub %s: %v\n", name, err)
+	complain("hub %s: %s\n", name, codec.Problem(err))
 	return exitError
 }
 

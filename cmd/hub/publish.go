@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 
 	"github.com/bytedance/sonic"
 
@@ -21,7 +22,11 @@ const publishSynopsis = `hub publish TOPIC [PAYLOAD]: send one event; TOPIC is t
 hub publish [--file FILE]: send the envelopes in FILE or on standard input, one a line.
 
   hub publish tick:42 '{"price":7}'
-  echo '{"type":"tick","id":"42","payload":{"price":7}}' | hub publish`
+  echo '{"type":"tick","id":"42","payload":{"price":7}}' | hub publish
+
+Lines are published as they come, so that a program that never ends can be read from; nothing waits for the
+end. What is wrong with a line ends it: what stood before that line has been published, the line and what comes
+after it have not, and the message names the line and says how many events there were before.`
 
 // A request carries at most so much of a longer input.
 const (
@@ -101,26 +106,25 @@ func (p *publisher) file(name string) error {
 		in = f
 	}
 	r := bufio.NewReaderSize(in, batchBytes)
-	var batch []byte
-	lines, first, number := 0, 1, 0
-	for {
+	var b batch
+	for number := 1; ; number++ {
 		line, err := r.ReadBytes('\n')
 		if err != nil && err != io.EOF {
 			return err
 		}
-		number++
 		if line = bytes.TrimSpace(line); len(line) > 0 {
-			if _, perr := codec.ParseEnvelope(line); perr != nil {
-				return errors.Join(p.flush(batch, lines, first), fmt.Errorf("line %d: %w", number, perr))
+			if _, wrong := codec.ParseEnvelope(line); wrong != nil {
+				if err := p.flush(&b); err != nil {
+					return err
+				}
+				return p.at(fmt.Sprintf("line %d", number), wrong)
 			}
-			batch = append(append(batch, line...), '\n')
-			lines++
+			b.add(line, number)
 		}
-		if err == io.EOF || lines == batchLines || len(batch) >= batchBytes || r.Buffered() == 0 {
-			if err := p.flush(batch, lines, first); err != nil {
+		if err == io.EOF || len(b.numbers) == batchLines || len(b.text) >= batchBytes || r.Buffered() == 0 {
+			if err := p.flush(&b); err != nil {
 				return err
 			}
-			batch, lines, first = batch[:0], 0, number+1
 		}
 		if err == io.EOF {
 			return nil
@@ -128,15 +132,61 @@ func (p *publisher) file(name string) error {
 	}
 }
 
-func (p *publisher) flush(batch []byte, lines, first int) error {
-	if lines == 0 {
+// batch are the lines that a request is to carry.
+type batch struct {
+	text    []byte
+	ends    []int // of each, in text
+	numbers []int // of each, in the input
+}
+
+func (b *batch) add(line []byte, number int) {
+	b.text = append(append(b.text, line...), '\n')
+	b.ends, b.numbers = append(b.ends, len(b.text)), append(b.numbers, number)
+}
+
+// flush publishes the lines and empties b. The hub takes all or none of a request: of those before one that it has
+// something against another is made.
+func (p *publisher) flush(b *batch) error {
+	n := len(b.numbers)
+	if n == 0 {
 		return nil
 	}
-	if err := p.post(batch, lines); err != nil {
-		return fmt.Errorf("lines %d to %d: %w", first, first+lines-1, err)
+	err := p.post(b.text, n)
+	where := fmt.Sprintf("lines %d to %d", b.numbers[0], b.numbers[n-1])
+	if n == 1 {
+		where = fmt.Sprintf("line %d", b.numbers[0])
 	}
+	if one := (*refusedError)(nil); errors.As(err, &one) && one.index >= 0 && one.index < n {
+		where = fmt.Sprintf("line %d", b.numbers[one.index])
+		if one.index > 0 {
+			if before := p.post(b.text[:b.ends[one.index-1]], one.index); before != nil {
+				err, where = before, fmt.Sprintf("lines %d to %d", b.numbers[0], b.numbers[one.index-1])
+			}
+		}
+	}
+	if err != nil {
+		return p.at(where, err)
+	}
+	b.text, b.ends, b.numbers = b.text[:0], b.ends[:0], b.numbers[:0]
 	return nil
 }
+
+// at says where in the input something is wrong, and what has been published.
+func (p *publisher) at(where string, err error) error {
+	then := "unknown, since no answer has come"
+	if errors.As(err, new(*refusedError)) || errors.As(err, new(*codec.EnvelopeError)) || errors.Is(err, syscall.ECONNREFUSED) {
+		then = "none"
+	}
+	return fmt.Errorf("%s: %w; events published before: %d, from there on: %s", where, err, p.accepted, then)
+}
+
+// refusedError is what the hub has against a request, and against which of its envelopes, -1 for none of them.
+type refusedError struct {
+	status, message string
+	index           int
+}
+
+func (e *refusedError) Error() string { return fmt.Sprintf("the hub says %s: %s", e.status, e.message) }
 
 func (p *publisher) post(body []byte, lines int) error {
 	address := p.address + "/v1/events"
@@ -162,14 +212,18 @@ func (p *publisher) post(body []byte, lines int) error {
 		Accepted int `json:"accepted"`
 		Matched  int `json:"matched"`
 		Error    *struct {
-			Code    string `json:"code"`
 			Message string `json:"message"`
+			Index   *int   `json:"index"`
 		} `json:"error"`
 	}
 	err = sonic.Unmarshal(answer, &result)
 	switch {
 	case result.Error != nil:
-		return fmt.Errorf("the hub says %s: %s", resp.Status, result.Error.Message)
+		refused := refusedError{resp.Status, result.Error.Message, -1}
+		if result.Error.Index != nil {
+			refused.index = *result.Error.Index
+		}
+		return &refused
 	case resp.StatusCode != http.StatusOK || err != nil:
 		return fmt.Errorf("%s says %s: %s (--admin wants the address that hub serve has for it)", p.address, resp.Status, bytes.TrimSpace(answer))
 	}

@@ -21,7 +21,11 @@ import (
 const tailSynopsis = `hub tail [TOPIC...]: show what a spoke receives, an envelope a line.
 
 Topics are type:id, type:* or *; without any the hub decides. What is not an event, such as the
-connection's ups and downs, goes to standard error.`
+connection's ups and downs, goes to standard error. Where events are missing there is a line of type
+__gap: the hub's own, or, after a connection that was lost and made again, this one, with the time in
+between, whose events nobody has counted:
+
+  {"type":"__gap","id":"","payload":{"dropped":0,"conflated":0,"reason":"reconnect","awayMs":3212}}`
 
 func tail(ctx context.Context, args []string) error {
 	address, token := "ws://127.0.0.1:8080/ws", ""
@@ -71,11 +75,12 @@ func runTail(ctx context.Context, address, token string, secure *tls.Config, cou
 	defer cancel(nil)
 	errDone := errors.New("done")
 	out := bufio.NewWriter(w)
-	seen, everConnected := 0, false
+	seen := 0
+	ups := upsAndDowns{now: time.Now}
 	print := func(e codec.Envelope) {
 		line, err := codec.AppendEnvelope(nil, e)
 		if err != nil {
-			fmt.Fprintln(os.Stderr, "hub tail:", err)
+			fmt.Fprintln(os.Stderr, "hub tail:", codec.Problem(err))
 			return
 		}
 		_, _ = out.Write(append(line, '\n'))
@@ -107,13 +112,18 @@ func runTail(ctx context.Context, address, token string, secure *tls.Config, cou
 		OnStatus: func(_ *client.Client, s client.Status) {
 			// Why it ends is what runTail returns. A hub that is not trusted at first will not be by trying again.
 			why := explainTrust(s.Err)
-			everConnected = everConnected || s.State == client.Connected
 			switch {
 			case s.State == client.Closed:
-			case s.State == client.Waiting && (once || why != s.Err && !everConnected):
+			case s.State == client.Waiting && (once || why != s.Err && !ups.everConnected):
 				cancel(why)
 			default:
-				fmt.Fprintln(os.Stderr, "hub tail:", describe(s))
+				said, gap := ups.next(s)
+				if said != "" {
+					fmt.Fprintln(os.Stderr, "hub tail:", said)
+				}
+				if gap != nil {
+					print(codec.Control(codec.TypeGap, "", gap))
+				}
 			}
 		},
 	}
@@ -141,13 +151,42 @@ func runTail(ctx context.Context, address, token string, secure *tls.Config, cou
 	return nil
 }
 
-func describe(s client.Status) string {
-	var b strings.Builder
-	fmt.Fprint(&b, s.State)
-	if s.Err != nil {
-		fmt.Fprintf(&b, ": %v", s.Err)
+// upsAndDowns follows the state of a connection, and says what is new about it.
+type upsAndDowns struct {
+	now           func() time.Time
+	everConnected bool
+	lostAt        time.Time // zero while there is a connection, and before the first
+	said          string
+}
+
+// awayGap is the payload of __gap for the time without a connection. What was dispatched then is not known.
+type awayGap struct {
+	codec.Gap
+	AwayMs int64 `json:"awayMs"`
+}
+
+// next returns what is to be said of s, nothing if that was said before, and the gap that a connection made again
+// comes after.
+func (u *upsAndDowns) next(s client.Status) (said string, gap *awayGap) {
+	said = s.State.String()
+	switch {
+	case s.State == client.Waiting:
+		said += ": " + codec.Problem(s.Err)
+		if u.everConnected && u.lostAt.IsZero() {
+			u.lostAt = u.now()
+		}
+	case !u.lostAt.IsZero():
+		away := u.now().Sub(u.lostAt).Round(time.Millisecond)
+		said = fmt.Sprintf("connected again after %v: what was published meanwhile is missing", away)
+		gap = &awayGap{codec.Gap{Reason: "reconnect"}, away.Milliseconds()}
+		u.lostAt = time.Time{}
 	}
-	return b.String()
+	u.everConnected = u.everConnected || s.State == client.Connected
+	if said == u.said {
+		return "", gap
+	}
+	u.said = said
+	return said, gap
 }
 
 func parseWebSocketURL(s string) (string, error) {
