@@ -16,7 +16,8 @@ type Token struct {
 	Expires          time.Time
 }
 
-// Mint returns a token signed with a secret for HS256, as Config.Key has it.
+// Mint returns a token signed with a secret for HS256, as Config.Key has it. What a hub would not take is refused: a
+// pattern that is none, more of them than a token may have, a subject that is too long.
 func Mint(secret []byte, t Token) (string, error) {
 	k, err := parseKey(secret)
 	if err != nil {
@@ -24,6 +25,16 @@ func Mint(secret []byte, t Token) (string, error) {
 	}
 	if _, ok := k.public.([]byte); !ok {
 		return "", errors.New("auth: this is a public key, which signs nothing; tokens are made with a secret")
+	}
+	read := tokenClaims{RegisteredClaims: jwt.RegisteredClaims{Subject: t.Subject, ExpiresAt: jwt.NewNumericDate(t.Expires)}}
+	if t.Topics != nil {
+		read.Topics = &t.Topics
+	}
+	if t.Publish != nil {
+		read.Publish = &t.Publish
+	}
+	if _, err := read.allowed(); err != nil {
+		return "", err
 	}
 	claims := jwt.MapClaims{"sub": t.Subject, "exp": t.Expires.Unix()}
 	set := func(name string, value any, there bool) {

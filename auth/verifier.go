@@ -248,7 +248,7 @@ func parsePatterns(claim string, texts []string) ([]codec.Pattern, error) {
 	for _, text := range texts {
 		p, err := codec.ParsePattern(text)
 		if err != nil {
-			return nil, fmt.Errorf("auth: the claim %s holds what is not a pattern, which looks like type:id, type:* or *", claim)
+			return nil, fmt.Errorf("auth: the claim %s: %w", claim, err)
 		}
 		patterns = append(patterns, p)
 	}

@@ -195,8 +195,8 @@ func TestBadTokensAreRefused(t *testing.T) {
 		"topics no list":    {with("topics", "tick:*"), "malformed: the claim topics is not a list"},
 		"topics of numbers": {with("topics", []int{1}), "malformed: the claim topics is not a list"},
 		"publish no list":   {with("publish", map[string]any{}), "malformed: the claim publish is not a list"},
-		"bad pattern":       {with("topics", []string{"tick"}), "topics holds what is not a pattern"},
-		"pattern of ours":   {with("publish", []string{"__auth:*"}), "publish holds"},
+		"bad pattern":       {with("topics", []string{"tick"}), `the claim topics: codec: topic "tick" has no ':', it is type:id, type:* or *`},
+		"pattern of ours":   {with("publish", []string{"__auth:*"}), `the claim publish: codec: topic "__auth:*" names a type of the hub`},
 		"long sub":          {with("sub", strings.Repeat("x", 257)), "257 bytes"},
 		"too many patterns": {with("topics", make([]string, maxPatterns+1)), "1025 patterns"},
 	} {
@@ -341,6 +341,14 @@ func TestMintedTokensAreGood(t *testing.T) {
 	require.Empty(t, c.Publish)
 	_, err = Mint(pemOf(t, &rsaKey.PublicKey), Token{})
 	require.ErrorContains(t, err, "signs nothing")
+	for _, refused := range []Token{{Topics: []string{"order:1", "tick"}}, {Publish: []string{"order:1", "tick"}}} {
+		_, err = Mint(secret, refused)
+		require.ErrorContains(t, err, `topic "tick" has no ':', it is type:id, type:* or *`)
+	}
+	_, err = Mint(secret, Token{Topics: make([]string, maxPatterns+1)})
+	require.ErrorContains(t, err, "at most 1024 are possible")
+	_, err = Mint(secret, Token{Subject: strings.Repeat("a", codec.MaxIDBytes+1)})
+	require.ErrorContains(t, err, "a sub of")
 	_, err = Mint([]byte("short"), Token{})
 	require.ErrorContains(t, err, "at least 32")
 }

@@ -188,17 +188,9 @@ func (c *config) check(f *flags) (warnings []string) {
 	if n := len(c.adminToken); c.admin != "off" && n > 0 && n < leastAdminToken && !isLoopback(c.admin) {
 		f.problem("--admin-token: it has %d bytes, and --admin %s can be reached from elsewhere, which needs %d or more, as from openssl rand -hex 32", n, c.admin, leastAdminToken)
 	}
-	if err := c.checkTLS(); err != nil {
-		f.problem("%v", err)
-	}
+	warnings = append(warnings, c.checkNeeds(f)...)
 	if len(c.authKey) > 0 && c.authJWKS != "" {
 		f.problem("--auth-jwt-key and --auth-jwks: one of them")
-	}
-	if len(c.authKey) == 0 && c.authJWKS == "" && c.authIssuer+c.authAudience != "" {
-		f.problem("--auth-issuer and --auth-audience: they need --auth-jwt-key or --auth-jwks")
-	}
-	if c.spokeRate == 0 && c.spokeBurst > 0 {
-		f.problem("--spoke-burst: it needs a --spoke-rate")
 	}
 	if len(c.authKey) == 0 && c.authJWKS == "" && !c.echo && !isLoopback(c.listen) {
 		may := "receive every event"

@@ -74,7 +74,7 @@ func TestConfigShowsNoSecret(t *testing.T) {
 	for _, args := range [][]string{
 		{"--auth-jwt-key=" + key}, {"--auth-jwt-key=" + key, "--json"}, {"--engine=nats://a:s3cret@h:1,tls://b:s3cret@i:2"},
 		{"--engine=rediss://a:s3cret@h:1,rediss://b:s3cret@i:2"}, {"--engine=redis+sentinel://:s3cret@h:1/main?sentinel-user=x&sentinel-password=s3cret"},
-		{"--engine-token=s3cret"}, {"--engine=embedded", "--cluster-auth=a:s3cret"}, {"--auth-jwks=https://a:s3cret@keys.example/set"},
+		{"--engine=nats://h:1", "--engine-token=s3cret"}, {"--engine=embedded", "--cluster-auth=a:s3cret"}, {"--auth-jwks=https://a:s3cret@keys.example/set"},
 		{"--engine=nats://s3cret@h:1,nats://s3cret@i:2"},
 	} {
 		out, log := showConfigOf(t, args...)

@@ -70,7 +70,7 @@ func examine(c *config, m machine) []finding {
 	p := &patientMachine{machine: m, c: c}
 	for _, look := range []func(*patientMachine){
 		checkDescriptors, checkAddresses, checkMigration, checkBacklog, checkPorts, checkTCPMemory, checkBuffers, checkNotSentLowat,
-		checkTracking, checkMemory, checkCPUs, checkClock, checkClockSource, checkCertificate, checkFiles,
+		checkTracking, checkMemory, checkCPUs, checkClock, checkClockSource, checkCertificates, checkFiles,
 	} {
 		look(p)
 	}

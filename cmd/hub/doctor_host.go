@@ -1,9 +1,9 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"math"
 	"os"
 	"strings"
@@ -15,9 +15,18 @@ import (
 
 // Memory of an idle spoke, docs/capacity.md.
 const (
-	processBytesPerSpoke = 512
-	kernelBytesPerSpoke  = 5 << 10
+	processBytesPerSpoke       = 512
+	processBytesPerSecureSpoke = 4352
+	kernelBytesPerSpoke        = 5 << 10
 )
+
+// bytesPerSpoke returns the memory of an idle spoke, and what to call it.
+func (c *config) bytesPerSpoke() (n int64, what string) {
+	if c.tlsCert != "" {
+		return processBytesPerSecureSpoke + kernelBytesPerSpoke, "spokes over TLS"
+	}
+	return processBytesPerSpoke + kernelBytesPerSpoke, "spokes"
+}
 
 func checkMemory(p *patientMachine) {
 	const name = "memory"
@@ -32,11 +41,12 @@ func checkMemory(p *patientMachine) {
 		available, where = g.memory-g.used, fmt.Sprintf("left of the %s of the control group", roughly(g.memory))
 	}
 	n, said := p.spokes()
+	each, what := p.c.bytesPerSpoke()
 	fixed := 2*p.c.totalBuffer + int64(p.c.pollers)*p.c.readBuffer
-	need := n*(processBytesPerSpoke+kernelBytesPerSpoke) + fixed
-	room := max(0, available-fixed) / (processBytesPerSpoke + kernelBytesPerSpoke)
-	is := fmt.Sprintf("%s %s, room for %s idle spokes beside --total-buffer", roughly(available), where, grouped(uint64(room)))
-	want := fmt.Sprintf("%s: %s spokes of %s, and twice --total-buffer %s", roughly(need), grouped(uint64(n)), roughly(processBytesPerSpoke+kernelBytesPerSpoke), showSize(p.c.totalBuffer))
+	need := n*each + fixed
+	room := max(0, available-fixed) / each
+	is := fmt.Sprintf("%s %s, room for %s idle %s beside --total-buffer", roughly(available), where, grouped(uint64(room)), what)
+	want := fmt.Sprintf("%s: %s %s of %s, and twice --total-buffer %s", roughly(need), grouped(uint64(n)), what, roughly(each), showSize(p.c.totalBuffer))
 	const fix = "more memory (MemoryMax= in the unit, the limit of the container), a smaller --total-buffer or --max-spokes"
 	switch {
 	case need <= available*4/5:
@@ -139,21 +149,39 @@ func checkClockSource(p *patientMachine) {
 // renewal is how long before its end a certificate should have been replaced.
 const renewal = 7 * 24 * time.Hour
 
-func checkCertificate(p *patientMachine) {
-	const name = "certificate"
-	pair, err := p.c.certificate(slog.New(slog.DiscardHandler))
-	switch {
-	case err != nil:
-		p.note(name, bad, err.Error(), "a certificate and its key that the hub may read", "ls -l "+p.c.tlsCert+" "+p.c.tlsKey)
+func checkCertificates(p *patientMachine) {
+	e := &p.c.engine
+	p.checkCertificate("certificate", p.c.tlsCert, p.c.tlsKey, "a new pair in the same files: the hub reads them again")
+	const fix = "a new pair in the same files, and a restart"
+	p.checkCertificate("engine certificate", e.cert, e.key, fix)
+	p.checkCertificate("cluster certificate", e.peerCert, e.peerKey, fix)
+	p.checkAuthorities("engine authorities", e.ca)
+	p.checkAuthorities("cluster authorities", e.peerCA)
+}
+
+func (p *patientMachine) checkCertificate(name, certFile, keyFile, fix string) {
+	if certFile == "" {
 		return
-	case pair == nil:
+	}
+	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
+	if err != nil {
+		p.note(name, bad, err.Error(), "a certificate and its key that the hub may read", "ls -l "+certFile+" "+keyFile)
 		return
 	}
 	now, _, _ := p.clock()
-	leaf := pair.current.Load().Leaf
-	is := fmt.Sprintf("%s, good from %s until %s", p.c.tlsCert, leaf.NotBefore.UTC().Format(time.RFC3339), leaf.NotAfter.UTC().Format(time.RFC3339))
-	p.note(name, goodAt(now, leaf.NotBefore, leaf.NotAfter), is, "one that is good now and for another week",
-		"a new pair in the same files: the hub reads them again")
+	is := fmt.Sprintf("%s, good from %s until %s", certFile, pair.Leaf.NotBefore.UTC().Format(time.RFC3339), pair.Leaf.NotAfter.UTC().Format(time.RFC3339))
+	p.note(name, goodAt(now, pair.Leaf.NotBefore, pair.Leaf.NotAfter), is, "one that is good now and for another week", fix)
+}
+
+func (p *patientMachine) checkAuthorities(name, file string) {
+	if file == "" {
+		return
+	}
+	if _, err := mutualTLS("", "", file); err != nil {
+		p.note(name, bad, err.Error(), "a file of certificates, in PEM, that the hub may read", "ls -l "+file)
+		return
+	}
+	p.note(name, fine, file, "", "")
 }
 
 // goodAt says how good a certificate is at a moment.

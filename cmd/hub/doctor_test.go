@@ -181,6 +181,8 @@ func TestDoctorSaysWhatIsWrongAndHowToChangeIt(t *testing.T) {
 		{file("/proc/sys/net/netfilter/nf_conntrack_max", "262144"), "--max-spokes=100000", "tracking", fine, "262,144", "", ""},
 		{file("/proc/meminfo", "MemAvailable: 800000 kB"), "--max-spokes=100000", "memory", bad, "781 MiB available", "1.0 GiB: 100,000 spokes of 5.5 KiB, and twice --total-buffer 256MiB", "--total-buffer"},
 		{file("/proc/meminfo", "MemAvailable: 1150000 kB"), "--max-spokes=100000", "memory", risky, "1.1 GiB", "a fifth to spare", ""},
+		{file("/proc/meminfo", "MemAvailable: 1000000 kB"), "--max-spokes=100000 --tls-cert=none.pem --tls-key=none.key", "memory", bad, "room for 51,421 idle spokes over TLS",
+			"1.4 GiB: 100,000 spokes over TLS of 9.3 KiB, and twice --total-buffer 256MiB", "--total-buffer"},
 		{file("/proc/meminfo", "MemAvailable: 400000 kB"), "", "memory", bad, "room for 0 idle spokes", "", ""},
 		{func(m *paper) { m.set(group+"memory.max", "536870912"); m.set(group+"memory.current", "1048576") }, "--max-spokes=1000",
 			"memory", bad, "511 MiB left of the 512 MiB of the control group", "", "MemoryMax="},
@@ -245,7 +247,28 @@ func TestDoctorLooksWhenTheCertificateEnds(t *testing.T) {
 	}
 	require.Equal(t, risky, goodAt(begins, begins, begins.Add(renewal-time.Second)))
 	require.Equal(t, fine, goodAt(begins, begins, begins.Add(renewal+time.Second)))
-	found, err := diagnose(t, sound(), "--tls-cert=none.pem", "--tls-key="+keyFile)
+	for name, args := range map[string][]string{
+		"engine certificate":  {"--engine=nats://127.0.0.1:4222", "--engine-cert=" + certFile, "--engine-key=" + keyFile},
+		"cluster certificate": {"--engine=embedded", "--cluster-cert=" + certFile, "--cluster-key=" + keyFile},
+	} {
+		m := sound()
+		m.now = ends.Add(time.Second)
+		found, err := diagnose(t, m, args...)
+		require.ErrorIs(t, err, errUnwell)
+		require.Equal(t, bad, found[name].Verdict, "%v", found[name])
+		require.Contains(t, found[name].Fix, "restart")
+	}
+	found, err := diagnose(t, sound(), "--engine=embedded", "--cluster-ca="+keyFile)
+	require.ErrorIs(t, err, errUnwell)
+	require.Contains(t, found["cluster authorities"].Is, "holds no certificates")
+	found, _ = diagnose(t, sound(), "--engine=embedded", "--cluster-ca="+certFile)
+	require.Equal(t, fine, found["cluster authorities"].Verdict)
+
+	_, otherCert, _ := newCertificate(t, t.TempDir(), "another")
+	found, err = diagnose(t, sound(), "--tls-cert="+otherCert, "--tls-key="+keyFile)
+	require.ErrorIs(t, err, errUnwell)
+	require.Contains(t, found["certificate"].Is, "does not match")
+	found, err = diagnose(t, sound(), "--tls-cert=none.pem", "--tls-key="+keyFile)
 	require.ErrorIs(t, err, errUnwell)
 	require.Contains(t, found["certificate"].Is, "no such file")
 }

@@ -69,11 +69,11 @@ func addEngineFlags(f *flags, c *engineConfig) {
 	add(f, &c.cert, "engine-cert", "file with the certificate that the hub shows to the engine", parseText, showText)
 	add(f, &c.key, "engine-key", "file with the key of that certificate", parseText, showText)
 	add(f, &c.listen, "cluster-listen", "with --engine embedded, address for the other hubs", parseAddress, showText)
-	add(f, &c.advertise, "cluster-advertise", "address at which the other hubs reach this one, if it is another", parseText, showText)
+	add(f, &c.advertise, "cluster-advertise", "with --engine embedded, address at which the other hubs reach this one, if it is another", parseText, showText)
 	add(f, &c.peers, "cluster-peers", "with --engine embedded, addresses of other hubs, some or all, as in a:6222,b:6222", parsePeers, showList)
-	addSecret(f, &c.auth, "cluster-auth", "user:password that hubs have to show each other; none if empty", parseUserPassword)
-	add(f, &c.peerCA, "cluster-ca", "file with the certificates that other hubs' must come from", parseText, showText)
-	add(f, &c.peerCert, "cluster-cert", "file with the certificate that hubs show each other; plain TCP if empty", parseText, showText)
+	addSecret(f, &c.auth, "cluster-auth", "with --engine embedded, user:password that hubs have to show each other; none if empty", parseUserPassword)
+	add(f, &c.peerCA, "cluster-ca", "with --engine embedded, file with the certificates that other hubs' must come from", parseText, showText)
+	add(f, &c.peerCert, "cluster-cert", "with --engine embedded, file with the certificate that hubs show each other; plain TCP if empty", parseText, showText)
 	add(f, &c.peerKey, "cluster-key", "file with the key of that certificate", parseText, showText)
 }
 
@@ -131,23 +131,11 @@ func parseUserPassword(s string) (string, error) {
 // check finds what is wrong with the flags together, and what is only unwise.
 func (c *engineConfig) check(f *flags, echo bool) (warnings []string) {
 	embeds := c.engine == engineEmbedded
-	if !embeds && (len(c.peers) > 0 || c.auth+c.peerCA+c.peerCert+c.peerKey+c.advertise != "") {
-		f.problem("--cluster-...: these flags need --engine embedded")
-	}
 	if embeds && c.format != "hub" {
 		f.problem("--engine-format: %s is for servers that others use as well, an embedded one is for hubs alone", c.format)
 	}
-	if isRedis(c.engine) && c.creds+c.nkey != "" {
-		f.problem("--engine-creds, --engine-nkey: these are for NATS")
-	}
 	if c.engine != engineOff && echo {
 		f.problem("--engine: a hub with --echo has no events for others")
-	}
-	if (c.cert == "") != (c.key == "") || (c.peerCert == "") != (c.peerKey == "") {
-		f.problem("a certificate and its key: --engine-cert with --engine-key, --cluster-cert with --cluster-key")
-	}
-	if c.required && c.engine == engineOff {
-		f.problem("--engine-required: there is no --engine")
 	}
 	if embeds && c.auth == "" && c.peerCA == "" && !isLoopback(c.listen) {
 		warnings = append(warnings, fmt.Sprintf("whoever reaches %s can take part in the cluster: set --cluster-auth, or --cluster-cert with --cluster-ca", c.listen))

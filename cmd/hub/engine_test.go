@@ -143,9 +143,9 @@ func TestEngineFlagsThatDoNotGoTogether(t *testing.T) {
 		{[]string{"--engine=nats://user:secret@"}, "an engine is off, embedded, or addresses"},
 		{[]string{"--engine=embedded", "--echo"}, "--echo"},
 		{[]string{"--engine=embedded", "--engine-format=yoga"}, "--engine-format"},
-		{[]string{"--cluster-peers=a:6222"}, "need --engine embedded"},
+		{[]string{"--cluster-peers=a:6222"}, "--cluster-peers: no effect without --engine embedded; set that, or leave this out"},
 		{[]string{"--engine=embedded", "--cluster-auth=secret"}, "user:password"},
-		{[]string{"--engine-required"}, "there is no --engine"},
+		{[]string{"--engine-required"}, "--engine-required: no effect without an --engine: embedded, or servers of NATS or Redis"},
 		{[]string{"--engine=nats://a:1", "--engine-cert=x"}, "--engine-key"},
 	} {
 		_, err := parseServe(t, tt.args...)

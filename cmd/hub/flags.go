@@ -22,13 +22,14 @@ type flags struct {
 	from     string // what Set is being called for, for messages
 	problems []string
 	given    map[string]string // by flag, where its value comes from unless it is the default
+	blank    map[string]bool   // of these, whether it is empty
 	secret   map[string]bool   // flags whose values are not shown
 }
 
 func newFlags(name, synopsis string) *flags {
 	f := &flags{
 		set: flag.NewFlagSet(name, flag.ContinueOnError), synopsis: synopsis,
-		given: make(map[string]string), secret: make(map[string]bool),
+		given: make(map[string]string), blank: make(map[string]bool), secret: make(map[string]bool),
 	}
 	f.set.SetOutput(io.Discard)
 	return f
@@ -45,7 +46,7 @@ func add[T any](f *flags, p *T, name, usage string, parse func(string) (T, error
 				return
 			}
 			*p = v
-			f.given[name] = f.origin()
+			f.given[name], f.blank[name] = f.origin(), s == ""
 		},
 		text: func() string { return show(*p) },
 	}, name, usage)

@@ -206,7 +206,7 @@ func TestMistakesNameWhatIsAllowed(t *testing.T) {
 		{"--admin-token=./flags_test.go", "--admin-token: there is a file of that name; file:PATH reads it"},
 		{"--engine-token=file:/", `--engine-token: "file:/": is a directory`},
 		{"--cluster-auth=file:/proc/sys/net/core/somaxconn", `--cluster-auth: "file:/proc/sys/net/core/somaxconn": it is like`},
-		{"--auth-issuer=us", "they need --auth-jwt-key or --auth-jwks"},
+		{"--auth-issuer=us", "--auth-issuer: no effect without --auth-jwt-key or --auth-jwks"},
 		{"--auth-jwks-refresh=0", "is not a duration from 1s"},
 		{"extra", `"extra": not expected here`},
 	} {
@@ -216,7 +216,7 @@ func TestMistakesNameWhatIsAllowed(t *testing.T) {
 	_, err := parseServe(t, "--relay=others", "--max-message=1MiB")
 	require.ErrorContains(t, err, "--max-message: 1MiB is more than --spoke-buffer, 256KiB; with --relay others")
 	_, err = parseServe(t, "--spoke-rate=0", "--spoke-burst=5")
-	require.ErrorContains(t, err, "--spoke-burst: it needs a --spoke-rate")
+	require.ErrorContains(t, err, "--spoke-burst: no effect without a --spoke-rate above 0")
 }
 
 func TestUnwiseFlagsAreWarnedOf(t *testing.T) {

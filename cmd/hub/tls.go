@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -98,14 +97,6 @@ func (p *certificate) reload(stamp string) {
 		return
 	}
 	p.logger.Info("the certificate has changed", slog.Time("notAfter", p.notAfter()))
-}
-
-// checkTLS returns what is wrong with the flags for TLS together.
-func (c *config) checkTLS() error {
-	if (c.tlsCert == "") != (c.tlsKey == "") {
-		return errors.New("--tls-cert and --tls-key: both or neither")
-	}
-	return nil
 }
 
 // start looks after the pair until the function that it returns is called.
