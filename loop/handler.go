@@ -70,14 +70,16 @@ func (s *Server) takeOver(c *conn, w http.ResponseWriter, r *http.Request) *refu
 		s.config.Logger.Error("loop: handler: " + refusal.problem)
 		s.refusals.add(refusal.why)
 		s.conns.remove(c)
-		_, _ = netConn.Write(answer(refusal.status, "", refusal.problem+"\n"))
+		_, _ = netConn.Write(answer(refusal.status, "", refusal.problem+"\n", false))
 		_ = netConn.Close()
 		return nil
 	}
 	rest, _ := io.ReadAll(io.LimitReader(rw, int64(rw.Reader.Buffered())))
-	if err := s.handOver(c, tcp, h.out.Bytes(), topics, rest); err != nil {
-		s.refusals.add(RefusedDescriptors)
-		s.config.Logger.Warn("loop: handler: " + err.Error())
+	if err := s.handOver(c, tcp, h.out.Bytes(), topics, rest); err != nil { // or the peer is gone, or the server
+		if outOfResources(err) {
+			s.refusals.add(RefusedDescriptors)
+			s.config.Logger.Warn("loop: handler: " + err.Error())
+		}
 	}
 	return nil
 }

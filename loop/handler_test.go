@@ -261,6 +261,29 @@ func TestHandlerIsFreeOfTheDeadlinesOfItsServer(t *testing.T) {
 	}
 }
 
+// A peer that goes before it has its answer is no sign that descriptors run out.
+func TestHandlerTellsAPeerThatIsGoneFromALackOfDescriptors(t *testing.T) {
+	asked, gone, handled := make(chan struct{}), make(chan struct{}), make(chan struct{})
+	s, _, ts := startHandler(t, fanout.Config{}, Config{HandshakeTimeout: time.Minute, Authenticate: func(*http.Request) (fanout.Claims, error) {
+		close(asked)
+		<-gone
+		return fanout.Claims{}, nil
+	}}, func(next http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			defer close(handled)
+			next.ServeHTTP(w, r)
+		})
+	})
+	p := dialPeer(t, addressOf(ts), from{})
+	p.write([]byte(request("/live")))
+	receive(t, asked, "it is asked about")
+	p.vanish() // a reset, which the kernel delivers before it returns
+	close(gone)
+	receive(t, handled, "it has been handled")
+	await(t, func() bool { return s.Stats().Connections == 0 }, "it is gone")
+	require.Zero(t, s.Stats().Refused[RefusedDescriptors])
+}
+
 func TestHandlerIsClosedWithTheServer(t *testing.T) {
 	s, h, ts := startHandler(t, fanout.Config{}, Config{}, nil)
 	p := dialPeer(t, addressOf(ts), from{})

@@ -87,6 +87,9 @@ func (c *conn) onRequest(head, rest []byte) {
 	case r.URL.Path == "/readyz":
 		c.answerReady(r)
 		return
+	case r.Method == http.MethodHead:
+		c.refuse(&refusal{status: http.StatusMethodNotAllowed, problem: "a WebSocket is opened with GET", why: RefusedBadRequest, toHead: true})
+		return
 	case r.URL.Path != c.server.config.Path:
 		c.refuse(newRefusal(http.StatusNotFound, "WebSockets are at "+c.server.config.Path, RefusedBadRequest))
 		return

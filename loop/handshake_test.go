@@ -3,6 +3,7 @@ package loop
 import (
 	"context"
 	"fmt"
+	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -75,6 +76,34 @@ func TestRefusalsSayWhy(t *testing.T) {
 			}
 			require.Zero(t, h.Stats().Opened)
 		})
+	}
+}
+
+func TestAnswersToHEADHaveNoBody(t *testing.T) {
+	s, _, address := startServer(t, fanout.Config{}, Config{})
+	for _, target := range []string{"/ws", "/", "/readyz"} {
+		p := dialPeer(t, address, from{})
+		p.write([]byte(strings.Replace(request(target), "GET", "HEAD", 1)))
+		b, err := io.ReadAll(p.in)
+		require.NoError(t, err)
+		_, body, found := strings.Cut(string(b), "\r\n\r\n")
+		require.True(t, found)
+		require.Empty(t, body, target)
+	}
+	require.EqualValues(t, 2, s.Stats().Refused[RefusedBadRequest])
+}
+
+// Who sends Upgrade names it in Connection, RFC 9110 section 7.8.
+func TestUpgradeRequiredNamesTheConnectionOption(t *testing.T) {
+	_, _, address := startServer(t, fanout.Config{}, Config{})
+	for _, r := range []string{request("/ws", "Upgrade:"), request("/ws", "Sec-WebSocket-Version: 8")} {
+		p := dialPeer(t, address, from{})
+		p.write([]byte(r))
+		b, err := io.ReadAll(p.in)
+		require.NoError(t, err)
+		require.Contains(t, string(b), "\r\nUpgrade: websocket\r\n")
+		require.Contains(t, string(b), "\r\nConnection: Upgrade\r\n")
+		require.Contains(t, string(b), "\r\nConnection: close\r\n")
 	}
 }
 

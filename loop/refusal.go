@@ -13,10 +13,11 @@ type refusal struct {
 	problem string
 	why     RefusalReason
 	wait    time.Duration // for Retry-After
+	toHead  bool          // without its body
 }
 
 func newRefusal(status int, problem string, why RefusalReason) *refusal {
-	return &refusal{status, problem, why, retryAfter}
+	return &refusal{status: status, problem: problem, why: why, wait: retryAfter}
 }
 
 // header calls set for each header that the status asks for.
@@ -29,6 +30,7 @@ func (r *refusal) header(set func(name, value string)) {
 	case http.StatusMethodNotAllowed:
 		set("Allow", http.MethodGet)
 	case http.StatusUpgradeRequired:
+		set("Connection", "Upgrade") // beside what the answer says of it (RFC 9110 section 7.8)
 		set("Upgrade", "websocket")
 		set("Sec-WebSocket-Version", "13")
 	}
@@ -39,12 +41,17 @@ func (c *conn) refuse(r *refusal) {
 	c.server.refused(c, r)
 	var extra string
 	r.header(func(name, value string) { extra += name + ": " + value + "\r\n" })
-	c.reply(answer(r.status, extra, r.problem+"\n"))
+	c.reply(answer(r.status, extra, r.problem+"\n", r.toHead))
 }
 
-func answer(status int, extra, body string) []byte {
-	return fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n%sContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
+// answer returns an HTTP response, without the body that it announces if it is to a HEAD.
+func answer(status int, extra, body string, toHead bool) []byte {
+	b := fmt.Appendf(nil, "HTTP/1.1 %d %s\r\n%sContent-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%s",
 		status, http.StatusText(status), extra, len(body), body)
+	if toHead {
+		b = b[:len(b)-len(body)]
+	}
+	return b
 }
 
 func (c *conn) answerReady(r *http.Request) {
@@ -55,9 +62,5 @@ func (c *conn) answerReady(r *http.Request) {
 	case !c.server.Ready():
 		status, body = http.StatusServiceUnavailable, "short of memory\n"
 	}
-	b := answer(status, "Cache-Control: no-store\r\n", body)
-	if r.Method == http.MethodHead {
-		b = b[:len(b)-len(body)]
-	}
-	c.reply(b)
+	c.reply(answer(status, "Cache-Control: no-store\r\n", body, r.Method == http.MethodHead))
 }

@@ -51,9 +51,9 @@ func (c *conn) throttled() *refusal {
 	case wait == 0:
 		return nil
 	case over == RefusedRateForIP:
-		return &refusal{http.StatusTooManyRequests, "too many handshakes from this address", over, wait}
+		return &refusal{status: http.StatusTooManyRequests, problem: "too many handshakes from this address", why: over, wait: wait}
 	default:
-		return &refusal{http.StatusServiceUnavailable, "too many handshakes at the moment", over, wait}
+		return &refusal{status: http.StatusServiceUnavailable, problem: "too many handshakes at the moment", why: over, wait: wait}
 	}
 }
 

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"crypto/tls"
 	"errors"
+	"log/slog"
 	"net"
+	"runtime/debug"
 	"slices"
 	"sync"
 
@@ -185,7 +187,7 @@ func (c *secureConn) await(b []byte) (n int, err error) {
 // shake does the handshake, in a goroutine of shakers, and goes on with what came behind it. It reports
 // whether it was successful.
 func (c *secureConn) shake() bool {
-	err := c.tls.Handshake()
+	err := c.handshake()
 	if !c.beginRead() {
 		return false
 	}
@@ -213,6 +215,17 @@ func (c *secureConn) shake() bool {
 	}
 	c.server.adopting.over()
 	return err == nil
+}
+
+// handshake is tls.Conn.Handshake. A panic in a callback of Config.TLS ends this handshake alone.
+func (c *secureConn) handshake() (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			c.server.config.Logger.Error("loop: panic in a TLS handshake", slog.Any("panic", v), slog.String("stack", string(debug.Stack())))
+			err = errors.New("an internal error")
+		}
+	}()
+	return c.tls.Handshake()
 }
 
 // failFlooded ends a connection of which bytes are lost, if what came before them has not. It has the

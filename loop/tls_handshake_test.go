@@ -3,6 +3,7 @@ package loop
 import (
 	"crypto/tls"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"runtime"
@@ -126,6 +127,27 @@ func TestTLSLineForgetsThoseThatGo(t *testing.T) {
 	}
 	holder.vanish()
 	await(t, func() bool { st := s.Stats().TLS; return st.Running == 1 && st.InLine == 0 }, "the next one has its turn")
+}
+
+// What panics in a callback ends one handshake, not the hub.
+func TestTLSCallbacksMayPanic(t *testing.T) {
+	config, first := secured(), true
+	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) {
+		if first {
+			first = false
+			panic("a bug")
+		}
+		return nil, nil
+	}
+	s, _, address := startServer(t, fanout.Config{}, Config{TLS: config, TLSHandshakes: 1, Logger: slog.New(slog.DiscardHandler)})
+	tcp, err := from{}.dial(address)
+	require.NoError(t, err)
+	defer tcp.Close()
+	require.Error(t, tls.Client(tcp, trusting(nil)).Handshake())
+	await(t, func() bool { return s.Stats().Connections == 0 }, "it is gone")
+	require.EqualValues(t, 1, s.Stats().TLS.Failed)
+	p, _ := dialSecure(t, address, from{}, nil)
+	welcomed(t, p)
 }
 
 // A session that is resumed is as good as a new one, and who authenticates sees the state of TLS.
