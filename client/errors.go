@@ -110,7 +110,10 @@ func (e *CloseError) Error() string {
 	if e.Reason != "" {
 		s += fmt.Sprintf(" %q", e.Reason)
 	}
-	if e.Err != nil {
+	switch {
+	case errors.Is(e.Err, io.EOF): // of which the reader tells at what layer it was
+		s += ": without a close frame (EOF)"
+	case e.Err != nil:
 		s += ": " + e.Err.Error()
 	}
 	return s

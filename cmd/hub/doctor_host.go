@@ -165,7 +165,11 @@ func (p *patientMachine) checkCertificate(name, certFile, keyFile, fix string) {
 	}
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
 	if err != nil {
-		p.note(name, bad, err.Error(), "a certificate and its key that the hub may read", "ls -l "+certFile+" "+keyFile)
+		fix := "ls -l " + certFile + " " + keyFile
+		if strings.Contains(err.Error(), "does not match") {
+			fix = "the two that were made together: openssl x509 -noout -pubkey -in " + certFile + " and openssl pkey -pubout -in " + keyFile + " show the same for a pair"
+		}
+		p.note(name, bad, err.Error(), "a certificate and its key that the hub may read", fix)
 		return
 	}
 	now, _, _ := p.clock()

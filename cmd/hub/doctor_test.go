@@ -268,6 +268,7 @@ func TestDoctorLooksWhenTheCertificateEnds(t *testing.T) {
 	found, err = diagnose(t, sound(), "--tls-cert="+otherCert, "--tls-key="+keyFile)
 	require.ErrorIs(t, err, errUnwell)
 	require.Contains(t, found["certificate"].Is, "does not match")
+	require.Contains(t, found["certificate"].Fix, "openssl pkey -pubout -in "+keyFile)
 	found, err = diagnose(t, sound(), "--tls-cert=none.pem", "--tls-key="+keyFile)
 	require.ErrorIs(t, err, errUnwell)
 	require.Contains(t, found["certificate"].Is, "no such file")

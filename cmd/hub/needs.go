@@ -19,17 +19,18 @@ type need struct {
 func (c *config) needs() []need {
 	e := &c.engine
 	engine := e.engine != engineOff
-	servers := engine && e.engine != engineEmbedded
+	embedded := e.engine == engineEmbedded
+	servers := engine && !embedded
 	tokens := len(c.authKey) > 0 || c.authJWKS != ""
 	const anyEngine = "an --engine: embedded, or servers of NATS or Redis"
 	return []need{
-		{"cluster-listen cluster-peers cluster-advertise cluster-auth cluster-ca cluster-cert cluster-key", e.engine == engineEmbedded, "--engine embedded", true},
-		{"cluster-cert", e.peerKey != "", "--cluster-key, the file with its key", true},
-		{"cluster-key", e.peerCert != "", "--cluster-cert, the file with its certificate", true},
+		{"cluster-listen cluster-peers cluster-advertise cluster-auth cluster-ca cluster-cert cluster-key", embedded, "--engine embedded", true},
+		{"cluster-cert", !embedded || e.peerKey != "", "--cluster-key, the file with its key", true},
+		{"cluster-key", !embedded || e.peerCert != "", "--cluster-cert, the file with its certificate", true},
 		{"engine-creds engine-nkey", servers && !isRedis(e.engine), "servers of NATS, as in --engine nats://host:4222", true},
 		{"engine-token engine-ca engine-cert engine-key", servers, "servers of NATS or Redis, as in --engine nats://host:4222 or --engine redis://host:6379", true},
-		{"engine-cert", e.key != "", "--engine-key, the file with its key", true},
-		{"engine-key", e.cert != "", "--engine-cert, the file with its certificate", true},
+		{"engine-cert", !servers || e.key != "", "--engine-key, the file with its key", true},
+		{"engine-key", !servers || e.cert != "", "--engine-cert, the file with its certificate", true},
 		{"engine-required", engine, anyEngine, true},
 		{"engine-prefix engine-format engine-publish engine-queue engine-linger engine-beat engine-timeout", engine, anyEngine, false},
 		{"auth-issuer auth-audience", tokens, "--auth-jwt-key or --auth-jwks", true},

@@ -60,7 +60,11 @@ func TestAFlagThatNeedsAnotherSaysSo(t *testing.T) {
 	}
 	var c config
 	f := serveFlags(&c)
+	c.spokeRate, c.admin = 0, "off" // as in unmet
 	for _, n := range c.needs() {
+		if n.met { // a pair, which is of interest once there is an engine
+			continue
+		}
 		for name := range strings.FieldsSeq(n.flags) {
 			require.NotNil(t, f.set.Lookup(name), name)
 			values, ok := needyValues[name]
@@ -82,6 +86,16 @@ func TestAFlagThatNeedsAnotherSaysSo(t *testing.T) {
 	}
 	text, _ := said("", "--cluster-peers=a:6222", "--cluster-auth=a:s3cret")
 	require.Contains(t, text, "--cluster-peers, --cluster-auth: no effect without --engine embedded; set that, or leave this out", "in one message")
+	for have, lack := range map[string]string{"cluster-cert": "cluster-key", "cluster-key": "cluster-cert"} {
+		text, _ = said("", "--engine=embedded", "--"+have+"=x.pem")
+		require.Contains(t, text, "--"+have+": no effect without --"+lack)
+	}
+	for have, lack := range map[string]string{"engine-cert": "engine-key", "engine-key": "engine-cert"} {
+		text, _ = said("", "--engine=nats://a:4222", "--"+have+"=x.pem")
+		require.Contains(t, text, "--"+have+": no effect without --"+lack)
+		text, _ = said("", "--"+have+"=x.pem")
+		require.Equal(t, 1, strings.Count(text, "no effect"), "one reason is enough: %s", text)
+	}
 	t.Setenv("HUB_CLUSTER_PEERS", "a:6222")
 	text, _ = said("")
 	require.Contains(t, text, "HUB_CLUSTER_PEERS: no effect without --engine embedded")

@@ -14,6 +14,7 @@ import (
 	"syscall"
 
 	"github.com/bytedance/sonic"
+	"golang.org/x/sys/unix"
 
 	"github.com/alkdev/hub/codec"
 )
@@ -59,7 +60,7 @@ func publish(ctx context.Context, args []string) error {
 	} else {
 		err = p.file(file)
 	}
-	if !quiet && p.accepted > 0 {
+	if !quiet && (p.accepted > 0 || err == nil) {
 		fmt.Printf("accepted %d, matched %d\n", p.accepted, p.matched)
 	}
 	return err
@@ -104,6 +105,9 @@ func (p *publisher) file(name string) error {
 		}
 		defer f.Close()
 		in = f
+	}
+	if _, err := unix.IoctlGetTermios(int(in.Fd()), unix.TCGETS); err == nil { // a terminal
+		fmt.Fprintln(os.Stderr, "hub publish: reading envelopes, one a line; Ctrl-D ends")
 	}
 	r := bufio.NewReaderSize(in, batchBytes)
 	var b batch

@@ -52,3 +52,9 @@ func TestPublishDoesNotClaimWhatItDoesNotKnow(t *testing.T) {
 	require.ErrorContains(t, p.at("line 4", os.ErrDeadlineExceeded), "published before: 3, from there on: unknown")
 	require.ErrorContains(t, p.at("line 4", &refusedError{index: -1}), "published before: 3, from there on: none")
 }
+
+func TestPublishingNothingIsSaid(t *testing.T) {
+	_, admin, _ := startHub(t)
+	out := captured(t, func() error { return publish(t.Context(), []string{"--admin", admin, "--file", os.DevNull}) })
+	require.Equal(t, "accepted 0, matched 0\n", out)
+}

@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/alkdev/hub/client"
@@ -115,8 +116,9 @@ func runTail(ctx context.Context, address, token string, secure *tls.Config, cou
 			switch {
 			case s.State == client.Closed:
 			case s.State == client.Waiting && (once || why != s.Err && !ups.everConnected):
-				cancel(why)
+				cancel(explainURL(why, address))
 			default:
+				s.Err = explainURL(s.Err, address)
 				said, gap := ups.next(s)
 				if said != "" {
 					fmt.Fprintln(os.Stderr, "hub tail:", said)
@@ -149,6 +151,15 @@ func runTail(ctx context.Context, address, token string, secure *tls.Config, cou
 		return err
 	}
 	return nil
+}
+
+// explainURL makes the end of an attempt at a connection that nobody has answered one that says what to do.
+func explainURL(err error, address string) error {
+	u, parseErr := url.Parse(address)
+	if parseErr != nil || !errors.Is(err, syscall.ECONNREFUSED) {
+		return err
+	}
+	return explainDial(err, u.Scheme+"://"+u.Host, "--url")
 }
 
 // upsAndDowns follows the state of a connection, and says what is new about it.
