@@ -24,6 +24,9 @@ type Engine interface {
 	// of one Engine arrive in the order of the calls. Neither argument is kept.
 	Publish(subject string, data []byte) error
 
+	// MaxBytes is the largest message that the server takes, 0 for any. It is asked when Handler.Up is called.
+	MaxBytes() int64
+
 	// Flush hands over what Publish has only gathered.
 	Flush()
 

@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -37,6 +38,8 @@ type Member struct {
 	since  atomic.Pointer[time.Time] // of up
 	// leaving: Close has been called, and nothing more is forwarded.
 	leaving atomic.Bool
+	// maxBytes is the largest event that the engine takes, as the length of its frame; 0 for any.
+	maxBytes atomic.Int64
 
 	// The goroutine of publish only.
 	seq     uint64 // of the last event given to the engine
@@ -123,6 +126,9 @@ func (m *Member) Up() bool { return m.up.Load() }
 func (m *Member) Close() {
 	m.closing.Do(func() {
 		m.leaving.Store(true)
+		if _, direct := m.config.Engine.(refuser); direct && m.up.Load() {
+			m.takeLeave()
+		}
 		close(m.stopc)
 		m.running.Wait()
 		m.config.Engine.Close()
@@ -139,16 +145,28 @@ func (m *Member) Want(p codec.Pattern, n int) { m.interest.want(p, n) }
 
 // Forward implements fanout.Cluster.
 func (m *Member) Forward(frames ...*codec.Frame) (forwarded bool, err error) {
-	if m.up.Load() && !m.leaving.Load() && m.out.events(frames) {
+	tooLarge := m.tooLarge(frames)
+	if tooLarge == nil && m.up.Load() && !m.leaving.Load() && m.out.events(frames) {
 		return true, nil
 	}
 	n := uint64(len(frames))
 	if m.config.Refuse {
 		m.counts.refused.Add(n)
-		return false, fanout.ErrNotForwarded
+		return false, cmp.Or(tooLarge, fanout.ErrNotForwarded)
 	}
 	m.counts.notForwarded.Add(n)
 	return false, nil
+}
+
+// tooLarge returns an error if one of the events is larger than the engine takes.
+func (m *Member) tooLarge(frames []*codec.Frame) error {
+	most := m.maxBytes.Load()
+	for _, f := range frames {
+		if most > 0 && int64(f.Len()) > most {
+			return fmt.Errorf("%w: other hubs are reached with %d bytes at most", fanout.ErrTooLarge, most)
+		}
+	}
+	return nil
 }
 
 // publish gives the engine what waits for it, until Close; then the rest, and a farewell.
@@ -225,6 +243,9 @@ func (h *handler) Up() {
 	m := (*Member)(h)
 	now := time.Now() // before anybody sees it: a spoke that comes then is not told of a gap
 	m.since.Store(&now)
+	if most := m.config.Engine.MaxBytes(); most > 0 {
+		m.maxBytes.Store(max(1, most-int64(maxStampBytes)))
+	}
 	m.up.Store(true)
 	m.in.put(inMessage{kind: inUp, at: now}, 0)
 	m.firstUp.Do(func() { close(m.upc) })

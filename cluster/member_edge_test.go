@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -177,7 +178,8 @@ func TestOrdersThatWaitAreBounded(t *testing.T) {
 		shed := f.hub.ClusterInfo().Engine.Shed
 		require.NotZero(t, shed)
 		require.EqualValues(t, orders, uint64(answered)+shed)
-		require.Equal(t, "gap(engine,0)", f.sink.stream(t))
+		gaps := strings.Fields(f.sink.stream(t)) // a beat of this hub may come between
+		require.Equal(t, []string{"gap(engine,0)"}, slices.Compact(gaps))
 	})
 }
 

@@ -26,6 +26,7 @@ type scriptEngine struct {
 	mu        sync.Mutex
 	fail      error  // of Publish
 	each      func() // called by Publish, with nothing held
+	most      int64  // MaxBytes
 	published []string
 	subjects  []string
 }
@@ -34,6 +35,7 @@ func (*scriptEngine) Kind() string           { return "script" }
 func (*scriptEngine) Server() string         { return "" }
 func (*scriptEngine) Unsubscribe(...Subject) {}
 func (*scriptEngine) Flush()                 {}
+func (e *scriptEngine) MaxBytes() int64      { return e.most }
 func (*scriptEngine) Close()                 {}
 func (*scriptEngine) Subscribe(...Subject)   {}
 

@@ -64,6 +64,8 @@ type natsEngine struct {
 	donec   chan struct{}  // closed by receive
 	down    atomic.Bool    // Handler.Down has been called and Up has not, or neither
 	server  atomic.Value   // string
+	// maxBytes is the server's max_payload.
+	maxBytes atomic.Int64
 
 	mu sync.Mutex // a leaf, but for those of package nats
 	// +checklocks:mu
@@ -161,8 +163,13 @@ func (e *natsEngine) Start(h Handler) error {
 	return nil
 }
 
-// up says that there is a connection. Package nats has asked again for everything by then.
+// up says that there is a connection. Package nats has asked again for everything by then; once the server has answered
+// it has done as it was asked, and what it was sent before has been missed by nobody whom Handler.Up does not tell.
 func (e *natsEngine) up(conn *nats.Conn) {
+	if err := conn.FlushTimeout(e.config.WriteTimeout); err != nil && !conn.IsConnected() {
+		return // it is lost again, and up is called for the next
+	}
+	e.maxBytes.Store(conn.MaxPayload())
 	e.server.Store(withoutUser(conn.ConnectedUrl()))
 	e.mu.Lock()
 	e.reason = ""
@@ -279,6 +286,9 @@ func (e *natsEngine) Unsubscribe(subjects ...Subject) {
 
 // Publish implements Engine.
 func (e *natsEngine) Publish(subject string, data []byte) error { return e.conn.Publish(subject, data) }
+
+// MaxBytes implements Engine.
+func (e *natsEngine) MaxBytes() int64 { return e.maxBytes.Load() }
 
 // Flush implements Engine. Package nats has a goroutine for that.
 func (e *natsEngine) Flush() {}

@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -113,6 +114,10 @@ func (m *Member) Send(id string, o fanout.Order, answer func(error)) error {
 	}
 	n.Order.No = no
 	data, subject := n.encode(), m.config.Format.Control(hub)
+	if most := m.config.Engine.MaxBytes(); most > 0 && int64(len(data)) > most {
+		m.orders.forget(no)
+		return fmt.Errorf("%w: other hubs are reached with %d bytes at most", fanout.ErrTooLarge, most)
+	}
 	fail := func() { m.orders.answered(no, fanout.ErrUnanswered) }
 	order := outMessage{note: func() (string, []byte) { return subject, data }, failed: fail}
 	if !m.out.put(order, int64(len(data))+messageBytes) {

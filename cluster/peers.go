@@ -2,6 +2,7 @@ package cluster
 
 import (
 	"cmp"
+	"context"
 	"log/slog"
 	"slices"
 	"sync"
@@ -185,6 +186,7 @@ func (m *Member) lookAtPeers(now time.Time) {
 	}
 	m.peers.mu.Unlock()
 	for _, id := range lost {
+		m.orders.left(id)
 		m.config.Logger.Warn("another hub is lost: it has gone silent without taking its leave", slog.String("hub", id))
 	}
 	if len(lost) > 0 {
@@ -245,6 +247,35 @@ func (m *Member) sendBeat(bye bool) {
 		n := note{From: m.config.ID, Beat: &b}
 		return m.allHubs, n.encode()
 	}}, 0)
+}
+
+// farewellWait bounds for how long the other hubs may take to see a farewell.
+const farewellWait = 2 * time.Second
+
+// takeLeave says so to the other hubs, and waits until they have all answered something behind it. What connects this hub
+// with others goes with it: when it closes a socket from which it has not read everything, and others go on sending, the
+// kernel throws away what they have not read yet.
+func (m *Member) takeLeave() {
+	m.sendBeat(true)
+	ctx, cancel := context.WithTimeout(context.Background(), min(m.config.Timeout, farewellWait))
+	defer cancel()
+	var answers sync.WaitGroup
+	for _, hub := range m.live() {
+		answers.Go(func() { _ = m.hub.Carry(ctx, "bye-"+hub, fanout.Order{}) }) // there is no such spoke, which is what it says
+	}
+	answers.Wait()
+}
+
+// live returns the other hubs that are not lost.
+func (m *Member) live() (ids []string) {
+	m.peers.mu.Lock()
+	defer m.peers.mu.Unlock()
+	for id, p := range m.peers.byID {
+		if !p.lost {
+			ids = append(ids, id)
+		}
+	}
+	return ids
 }
 
 // Info implements fanout.Cluster.

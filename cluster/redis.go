@@ -297,6 +297,12 @@ func (e *redisEngine) Publish(subject string, data []byte) error {
 	return nil
 }
 
+// maxBulkBytes is Redis' proto-max-bulk-len, unless that is changed: it ends a connection by which more comes.
+const maxBulkBytes = 512 << 20
+
+// MaxBytes implements Engine.
+func (e *redisEngine) MaxBytes() int64 { return maxBulkBytes }
+
 // Flush implements Engine. If it fails the connection is lost, and every hub hears of that.
 func (e *redisEngine) Flush() {
 	if len(e.gathered) == 0 {

@@ -23,8 +23,8 @@ type Cluster interface {
 
 	// Forward leaves events that were dispatched here for the hubs that want them, all or none. What one
 	// goroutine leaves arrives in that order, also in between what it leaves with Send. It reports whether
-	// they were taken; the error, an ErrNotForwarded, says that they are not to be delivered here
-	// either. The frames are shared: they are never written to.
+	// they were taken; the error, ErrNotForwarded, or ErrTooLarge for what never can be, says that they are not to be
+	// delivered here either. The frames are shared: they are never written to.
 	Forward(frames ...*codec.Frame) (forwarded bool, err error)
 
 	// Send leaves an order for the hub that has the spoke with the given id, which is not this one. The

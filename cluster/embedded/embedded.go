@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"net"
 	"net/url"
 	"strconv"
@@ -50,6 +51,8 @@ const (
 	startup    = 10 * time.Second
 	// watchEvery is how often it is looked whether a route has been lost.
 	watchEvery = 250 * time.Millisecond
+	// maxAway bounds how many hubs are remembered that had a route and have none.
+	maxAway = 1024
 )
 
 // Engine implements cluster.Engine.
@@ -100,10 +103,11 @@ func (c *Config) options(password string) (*server.Options, error) {
 	if port == 0 {
 		port = server.RANDOM_PORT
 	}
+	payload := int32(min(max(c.MaxEventBytes, server.MAX_PAYLOAD_SIZE), math.MaxInt32))
 	o := &server.Options{
 		ServerName: c.ID, NoSigs: true, NoLog: true,
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, Username: clientUser, Password: password,
-		MaxPayload: int32(max(c.MaxEventBytes, server.MAX_PAYLOAD_SIZE)),
+		MaxPayload: payload, MaxPending: max(server.MAX_PENDING_SIZE, 2*int64(payload)), // the server holds that it is no less
 		Cluster: server.ClusterOpts{
 			Name: clusterName, Host: host, Port: port, Advertise: c.Advertise, NoAdvertise: true,
 			Username: c.User, Password: c.Password, TLSConfig: c.TLS, TLSTimeout: routeWrite.Seconds(),
@@ -180,11 +184,12 @@ func (e *Engine) Start(h cluster.Handler) error {
 }
 
 // watch tells the handler of routes that have been lost, until Close. What was on its way through one is
-// lost with it, and the connection to the server within knows nothing of that.
+// lost with it, and the connection to the server within knows nothing of that. What is dispatched until there is
+// another one is lost as well, so that is told once more.
 func (e *Engine) watch(h cluster.Handler) {
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
-	before, missing := map[uint64]string{}, map[string]bool{}
+	before, missing, away := map[uint64]string{}, map[string]bool{}, map[string]bool{}
 	for {
 		select {
 		case <-ticker.C:
@@ -199,13 +204,23 @@ func (e *Engine) watch(h cluster.Handler) {
 			h.Lost(0, hub)
 		}
 		clear(missing)
-		now := make(map[uint64]string, len(routes.Routes))
+		now, reached := make(map[uint64]string, len(routes.Routes)), make(map[string]bool)
 		for _, r := range routes.Routes {
-			now[r.Rid] = r.RemoteName
+			now[r.Rid], reached[r.RemoteName] = r.RemoteName, true
+			if away[r.RemoteName] {
+				missing[r.RemoteName] = true
+				delete(away, r.RemoteName)
+			}
 		}
 		for id, hub := range before {
 			if _, ok := now[id]; !ok {
 				missing[hub] = true
+				if len(away) >= maxAway {
+					clear(away) // most have left, and do not come back
+				}
+				if !reached[hub] {
+					away[hub] = true
+				}
 			}
 		}
 		before = now

@@ -29,12 +29,18 @@ type node struct {
 
 func start(t *testing.T, peers ...string) *node {
 	t.Helper()
+	return startAs(t, embedded.Config{Peers: peers}, 200*time.Millisecond)
+}
+
+func startAs(t *testing.T, c embedded.Config, beat time.Duration) *node {
+	t.Helper()
 	id := fmt.Sprintf("h%x", time.Now().UnixNano())
-	engine, err := embedded.New(embedded.Config{ID: id, Listen: "127.0.0.1:0", Peers: peers, Logger: quiet})
+	c.ID, c.Listen, c.Logger = id, "127.0.0.1:0", quiet
+	engine, err := embedded.New(c)
 	require.NoError(t, err)
 	format, err := cluster.NATSHub("hub")
 	require.NoError(t, err)
-	member, err := cluster.New(cluster.Config{ID: id, Engine: engine, Format: format, Node: id, Logger: quiet, Beat: 200 * time.Millisecond, Linger: 50 * time.Millisecond})
+	member, err := cluster.New(cluster.Config{ID: id, Engine: engine, Format: format, Node: id, Logger: quiet, Beat: beat, Linger: 50 * time.Millisecond})
 	require.NoError(t, err)
 	hub, err := fanout.New(fanout.Config{Cluster: member, Logger: quiet})
 	require.NoError(t, err)
