@@ -54,4 +54,4 @@ soak: ## the randomized fault run: make soak MINUTES=60 SEED=7
 	HUB_VERIFY=1 $(GO) test -count=1 -timeout 0 -v -run '^TestSoak$$' ./cmd/hub -args -soak.minutes=$(MINUTES) -soak.seed=$(SEED)
 
 hostile: ## attacks on the daemon, with their bounds and what was seen: make hostile SECONDS=3
-	$(GO) test -count=1 -timeout 0 ./hostile -args -hostile.seconds=$(SECONDS)
+	$(GO) test -v -count=1 -timeout 0 ./hostile -args -hostile.seconds=$(SECONDS)

@@ -61,6 +61,7 @@ type Loop struct {
 type LoopStats struct {
 	Connections int               // open, those not upgraded yet included
 	Refused     map[string]uint64 // connections that did not become spokes, by reason
+	Suspensions uint64            // how often a spoke was not read from for a while
 	TLS         *TLSStats         // nil without TLS
 }
 

@@ -67,6 +67,7 @@ var families = append([]family{
 		one(func(n *snapshot) int { return n.hub.QueuedSpokes })},
 
 	{"hub_connections", "Connections open, those not upgraded yet included.", gauge, nil, connections},
+	{"hub_suspensions_total", "Times that a spoke was not read from for a while, for the time that it took.", counter, nil, suspensions},
 	{"hub_refused_connections_total", "Connections that did not become spokes, by reason.", counter, []string{"reason"}, refusedConnections},
 	{"hub_tls_handshakes_total", "TLS handshakes that are over, by result: done or failed, peers that went away included.", counter, []string{"result"},
 		ofTLS(func(t *TLSStats, emit emit) {
@@ -183,6 +184,12 @@ func ofKeys(value func(*KeyStats) float64) func(*snapshot, emit) {
 func connections(n *snapshot, emit emit) {
 	if n.loop != nil {
 		emit(float64(n.loop.Connections))
+	}
+}
+
+func suspensions(n *snapshot, emit emit) {
+	if n.loop != nil {
+		emit(float64(n.loop.Suspensions))
 	}
 }
 

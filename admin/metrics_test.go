@@ -21,7 +21,7 @@ func TestMetricsSayWhatHappened(t *testing.T) {
 		Loop: Loop{
 			Ready: func() bool { return false },
 			Stats: func() LoopStats {
-				return LoopStats{Connections: 5, Refused: map[string]uint64{"origin": 2, "max_spokes": 0}}
+				return LoopStats{Connections: 5, Suspensions: 3, Refused: map[string]uint64{"origin": 2, "max_spokes": 0}}
 			},
 		},
 		Log:    func() LogStats { return LogStats{3, 4} },
@@ -65,6 +65,7 @@ func TestMetricsSayWhatHappened(t *testing.T) {
 		"hub_pending_bytes":                                         "0",
 		"hub_queued_spokes":                                         "1",
 		"hub_connections":                                           "5",
+		"hub_suspensions_total":                                     "3",
 		`hub_refused_connections_total{reason="origin"}`:            "2",
 		`hub_refused_connections_total{reason="max_spokes"}`:        "0",
 		"hub_ready":                                    "0",

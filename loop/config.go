@@ -58,6 +58,11 @@ type Config struct {
 	// compress what they send, and be sent compressed frames.
 	Compress bool
 
+	// SpokeCPU is the part of a core that reading from a spoke, and working on what it sends, may take in
+	// the long run, listeners included; DefaultSpokeCPU by default, negative sets no limit. What it sends beyond
+	// that is read later.
+	SpokeCPU float64
+
 	// MaxSpokes bounds the connections; by default what the descriptor limit allows.
 	MaxSpokes int
 	// MaxSpokesPerIP bounds those from one address, as which the /64 of an IPv6 address counts; 0 sets
@@ -90,6 +95,10 @@ type Config struct {
 // second descriptor that Handler needs for a moment.
 const ReservedDescriptors = 64
 
+// DefaultSpokeCPU is the default of Config.SpokeCPU: more than it takes to read the messages that a spoke may send
+// (fanout.DefaultSpokeRatePerSec), and ten that do nothing else leave something of a core.
+const DefaultSpokeCPU = 0.1
+
 // MaxConnectRate bounds Config.ConnectRate and its like.
 const MaxConnectRate = 1_000_000
 
@@ -107,6 +116,7 @@ func (c *Config) Validate() error {
 	def(&c.ReadBufferBytes, 64<<10)
 	def(&c.NotSentLowatBytes, 16<<10)
 	def(&c.MaxMessageBytes, 64<<10)
+	def(&c.SpokeCPU, DefaultSpokeCPU)
 	def(&c.ConnectBurstPerIP, 64)
 	def(&c.HandshakeTimeout, 5*time.Second)
 	def(&c.Ping, 25*time.Second)
@@ -130,6 +140,7 @@ func (c *Config) Validate() error {
 	bad(c.ReadBufferBytes >= 1<<10, "read buffer of %d bytes, at least 1024 are needed", c.ReadBufferBytes)
 	bad(c.SendBufferBytes >= 0, "send buffer of %d bytes", c.SendBufferBytes)
 	bad(c.MaxMessageBytes > 0, "largest message of %d bytes", c.MaxMessageBytes)
+	bad(c.SpokeCPU <= 1, "%v of a core for a spoke, at most 1", c.SpokeCPU)
 	bad(c.MaxSpokes > 0, "at most %d spokes", c.MaxSpokes)
 	bad(c.MaxSpokesPerIP >= 0, "at most %d spokes per address", c.MaxSpokesPerIP)
 	for _, rate := range []int{c.ConnectRate, c.ConnectRatePerIP, c.ConnectBurstPerIP - 1} {

@@ -39,8 +39,9 @@ type conn struct {
 	lastRead atomic.Uint32                // a stamp
 	due      atomic.Uint32                // a stamp: when a handshake or a closing connection is cut off
 
-	position int32 // in the registry, guarded by its mutex
-	pingedAt stamp // the sweep's
+	spent    uint32 // the reading side's: microseconds, see allowance
+	position int32  // in the registry, guarded by its mutex
+	pingedAt stamp  // the sweep's
 }
 
 // The flags of a conn.
@@ -67,6 +68,7 @@ const (
 	flagRevisit                   // it waits for another turn; see revisits
 	flagFirst                     // from a trusted proxy, and its first bytes have not been looked at
 	flagCounted                   // among those from its address; guarded by the registry's mutex
+	flagSuspended                 // not read from for a while, see allowance
 	flagInRead                    // somebody is in the reading side; set only with HUB_VERIFY=1
 	flagInWrite                   // the same for the writing side
 )

@@ -85,8 +85,15 @@ func (c *conn) onBytes(b []byte) {
 		c.enterSide(flagInRead)
 		defer c.leaveSide(flagInRead)
 	}
-	c.lastRead.Store(uint32(c.server.now()))
+	c.noteRead()
 	c.take(b)
+}
+
+// noteRead notes when something of the peer's has been worked on, and forgets what that has taken before.
+func (c *conn) noteRead() {
+	now := c.server.now()
+	c.rested(now - stamp(c.lastRead.Load()))
+	c.lastRead.Store(uint32(now))
 }
 
 func (c *conn) take(b []byte) {

@@ -235,50 +235,58 @@ func (e *engine) read(nb *socket, c *conn) {
 	if verify.On {
 		e.checkPoller(buf)
 	}
+	if c.has(flagSuspended) { // and the engine has had it polled since
+		if hungUp(nb) {
+			e.rests.leave(nb, c)
+			return
+		}
+		repoll(c)
+		return
+	}
 	began := time.Now()
 	before := began
 	for c.beginRead() {
+		now, more, err := before, true, error(nil)
 		if c.has(flagPaused) { // this is what comes before what can be read
 			c.secure().resume()
-			before = time.Now()
-			c.endRead()
+			now = time.Now()
 		} else {
-			part := buf[:c.portion(len(buf))]
-			n, err := nb.Read(part)
-			if n > 0 {
+			n, part := 0, buf[:c.portion(len(buf))]
+			if n, err = nb.Read(part); n > 0 {
 				c.onBytes(part[:n])
 			}
 			if n >= smallRead {
-				now := time.Now()
+				now = time.Now()
 				c.pricePlain(len(part), now.Sub(before))
-				before = now
 			}
-			paused := c.has(flagPaused)
-			c.endRead()
-			switch {
-			case errors.Is(err, syscall.EINTR):
-				continue
-			case errors.Is(err, syscall.EAGAIN):
-				return
-			case err != nil:
-				_ = nb.CloseWithError(err)
-				return
-			case n < len(part) && !paused: // also the end: the engine closes on hang-up
-				return
-			}
+			more = n == len(part) || c.has(flagPaused) // if not, also at the end: the engine closes on hang-up
 		}
-		if before.Sub(began) >= turnTime {
-			e.endTurn(nb, c)
+		wait := c.charge(now.Sub(before))
+		c.endRead()
+		switch before = now; {
+		case errors.Is(err, syscall.EINTR):
+		case errors.Is(err, syscall.EAGAIN):
+			return
+		case err != nil:
+			_ = nb.CloseWithError(err)
+			return
+		case wait > 0, more && now.Sub(began) >= turnTime:
+			e.endTurn(nb, c, wait)
+			return
+		case !more:
 			return
 		}
 	}
 }
 
-// endTurn leaves what c has not been worked on of to its next turn, or to rests.
-func (e *engine) endTurn(nb *socket, c *conn) {
+// endTurn leaves what c has not been worked on of to its next turn, which comes after so long at the earliest, or
+// to rests.
+func (e *engine) endTurn(nb *socket, c *conn, wait time.Duration) {
 	switch {
 	case hungUp(nb):
 		e.rests.leave(nb, c)
+	case wait > 0:
+		c.suspend(wait)
 	case c.has(flagPaused):
 		e.revisit(c)
 	}

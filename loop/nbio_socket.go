@@ -26,16 +26,17 @@ type socketField struct {
 }
 
 var (
-	fieldFD     = socketField{name: "fd", kind: reflect.Int}
-	fieldType   = socketField{name: "typ", kind: reflect.Int8}
-	fieldPoller = socketField{name: "p", kind: reflect.Pointer}
-	fieldEpoll  = socketField{name: "epfd", kind: reflect.Int} // of the poller
-	errFields   = findFields()
+	fieldFD      = socketField{name: "fd", kind: reflect.Int}
+	fieldType    = socketField{name: "typ", kind: reflect.Int8}
+	fieldWriting = socketField{name: "isWAdded", kind: reflect.Bool} // whether it is polled for room to write
+	fieldPoller  = socketField{name: "p", kind: reflect.Pointer}
+	fieldEpoll   = socketField{name: "epfd", kind: reflect.Int} // of the poller
+	errFields    = findFields()
 )
 
 func findFields() error {
 	conn := reflect.TypeFor[socket]()
-	err := errors.Join(fieldFD.find(conn), fieldType.find(conn), fieldPoller.find(conn))
+	err := errors.Join(fieldFD.find(conn), fieldType.find(conn), fieldWriting.find(conn), fieldPoller.find(conn))
 	if err != nil {
 		return err
 	}
@@ -78,6 +79,28 @@ func unpoll(nb *socket) {
 		if p := *(*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(nb), fieldPoller.offset)); p != nil {
 			_ = unix.EpollCtl(*(*int)(unsafe.Add(p, fieldEpoll.offset)), unix.EPOLL_CTL_DEL, fd, nil)
 		}
+	})
+}
+
+// repoll has the poller say that something has arrived for c, or not if c is suspended. The engine has it said again
+// whenever it begins or ends to wait for room to write.
+//
+//go:norace
+func repoll(c *conn) {
+	nb := c.sock
+	withDescriptor(nb, func(fd int) {
+		p := *(*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(nb), fieldPoller.offset))
+		if p == nil {
+			return
+		}
+		event := unix.EpollEvent{Fd: int32(fd)}
+		if !c.has(flagSuspended) { // looked at with the lock held, so that the last to come has the last word
+			event.Events = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP
+		}
+		if *(*bool)(unsafe.Add(unsafe.Pointer(nb), fieldWriting.offset)) {
+			event.Events |= unix.EPOLLOUT
+		}
+		_ = unix.EpollCtl(*(*int)(unsafe.Add(p, fieldEpoll.offset)), unix.EPOLL_CTL_MOD, fd, &event)
 	})
 }
 

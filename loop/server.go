@@ -20,7 +20,8 @@ type Server struct {
 	stopc  chan struct{} // closed by stop
 	sweptc chan struct{} // closed by sweep
 
-	throttle *throttle // nil without a limit
+	throttle  *throttle // nil without a limit
+	allowance allowance
 
 	conns    registry
 	adopting adoptions
@@ -28,12 +29,13 @@ type Server struct {
 	shakers  shakers
 
 	// Any goroutine, atomically.
-	leaving  atomic.Bool // others have the port; then draining
-	draining atomic.Bool
-	tight    atomic.Bool // memory is short
-	stopping atomic.Bool
-	received atomic.Uint64
-	refusals refusals
+	leaving     atomic.Bool // others have the port; then draining
+	draining    atomic.Bool
+	tight       atomic.Bool // memory is short
+	stopping    atomic.Bool
+	received    atomic.Uint64
+	suspensions atomic.Uint64
+	refusals    refusals
 
 	tlsFailures               atomic.Uint64 // connections that broke TLS after the handshake
 	tlsWarning, originWarning seldom
@@ -54,6 +56,7 @@ func New(c Config) (*Server, error) {
 	s.shakers.limit = s.config.TLSHandshakes
 	s.askers.ending, s.askers.end = context.WithCancel(context.Background())
 	s.throttle = newThrottle(&s.config)
+	s.allowance = allowanceOf(s.config.SpokeCPU)
 	if c.MaxSpokesPerIP > 0 {
 		s.conns.perIP = make(map[addressKey]int)
 	}

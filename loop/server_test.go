@@ -98,9 +98,11 @@ func requireEmpty(t testing.TB, s *Server, h *fanout.Hub) {
 	require.Empty(t, s.conns.perIP)
 }
 
-// startServer returns a server on a loopback port, and its hub.
+// startServer returns a server on a loopback port, and its hub. Spokes may use as much of a core as they
+// like, unless lc says otherwise: with the race detector a message takes ten times as long.
 func startServer(t testing.TB, hc fanout.Config, lc Config) (*Server, *fanout.Hub, string) {
 	t.Helper()
+	def(&lc.SpokeCPU, -1)
 	s, h := newServer(t, hc, lc)
 	return s, h, serveOn(t, s)
 }

@@ -41,6 +41,7 @@ func (r *refusals) add(why RefusalReason) { r[why].Add(1) }
 type Stats struct {
 	Connections int // open, those not upgraded yet included
 	Received    uint64
+	Suspensions uint64 // how often a spoke was not read from for a while, see Config.SpokeCPU
 	Refused     map[RefusalReason]uint64
 	TLS         TLSStats
 }
@@ -57,7 +58,7 @@ type TLSStats struct {
 // Stats returns what the server has counted.
 func (s *Server) Stats() Stats {
 	st := Stats{
-		Connections: s.conns.len(), Received: s.received.Load(),
+		Connections: s.conns.len(), Received: s.received.Load(), Suspensions: s.suspensions.Load(),
 		Refused: make(map[RefusalReason]uint64), TLS: s.shakers.stats(),
 	}
 	st.TLS.Broken = s.tlsFailures.Load()

@@ -200,6 +200,7 @@ func (c *secureConn) resume() {
 		c.enterSide(flagInRead)
 		defer c.leaveSide(flagInRead)
 	}
+	c.noteRead()
 	c.open()
 }
 

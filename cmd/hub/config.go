@@ -44,6 +44,7 @@ type config struct {
 	slowCloseCode          codec.CloseCode
 	badEnvelopes           int
 	spokeRate, spokeBurst  int
+	spokeCPU               float64
 	maxTopics              int
 	maxTopicMemory         int64
 	sndbuf, notSentLowat   int64
@@ -89,7 +90,7 @@ func serveFlags(c *config) *flags {
 		shards: runtime.GOMAXPROCS(0), pollers: max(1, runtime.GOMAXPROCS(0)/4),
 		spokeBuffer: fanout.DefaultSpokeBytes, spokeLag: fanout.DefaultSpokeLag, totalBuffer: fanout.DefaultTotalBytes,
 		slow: fanout.Disconnect.String(), slowCloseCode: codec.CloseSlow, badEnvelopes: 16,
-		spokeRate: fanout.DefaultSpokeRatePerSec, maxTopics: fanout.DefaultMaxTopics, maxTopicMemory: fanout.DefaultMaxTopicBytes,
+		spokeRate: fanout.DefaultSpokeRatePerSec, spokeCPU: loop.DefaultSpokeCPU, maxTopics: fanout.DefaultMaxTopics, maxTopicMemory: fanout.DefaultMaxTopicBytes,
 		notSentLowat: 16 << 10, readBuffer: 64 << 10, maxMessage: 64 << 10,
 		handshakeTimeout: 5 * time.Second, ping: 25 * time.Second, pongTimeout: 10 * time.Second,
 		closeTimeout: 5 * time.Second, drainTimeout: 30 * time.Second, connectBurstPerIP: 64,
@@ -127,6 +128,7 @@ func serveFlags(c *config) *flags {
 	add(f, &c.maxTopicMemory, "max-topic-memory", "memory that the subscriptions of all spokes may take; 0 for any", size(0, 1<<44), showSize)
 	add(f, &c.spokeRate, "spoke-rate", "messages a second that a spoke may send; 0 for any number", number(0, fanout.MaxSpokeRatePerSec), strconv.Itoa)
 	add(f, &c.spokeBurst, "spoke-burst", "messages that it may send at once after a pause; 0 for twice the rate", number(0, 1<<30), strconv.Itoa)
+	add(f, &c.spokeCPU, "spoke-cpu", "share of a core that reading from a spoke may take, beyond which it is read later; 0 for any", parseShare, showShare)
 	add(f, &c.sndbuf, "sndbuf", "SO_SNDBUF of spokes; 0 leaves it to the kernel", size(0, 1<<30), showSize)
 	add(f, &c.notSentLowat, "notsent-lowat", "TCP_NOTSENT_LOWAT of spokes; 0 leaves it to the kernel", size(0, 1<<30), showSize)
 	add(f, &c.readBuffer, "read-buffer", "read buffer of a poller", size(1<<10, 1<<28), showSize)
@@ -209,11 +211,11 @@ func (c *config) check(f *flags) (warnings []string) {
 
 // fitEcho sets the limits for --echo, where messages are as large as spokes may send them: four of
 // them and 1 MiB of small ones may be queued. They have no age, for a slow conformance suite may take
-// longer over one message than an event may take.
+// longer over one message than an event may take. Nor does it matter how busy it keeps the hub.
 func (c *config) fitEcho() {
 	c.spokeBuffer = max(c.spokeBuffer, 4*c.maxMessage+1<<20)
 	c.totalBuffer = max(c.totalBuffer, c.spokeBuffer)
-	c.spokeLag = 0
+	c.spokeLag, c.spokeCPU = 0, 0
 }
 
 func (c *config) fanout(logger *slog.Logger) fanout.Config {
@@ -258,10 +260,14 @@ func (c *config) loop(hub *fanout.Hub, logger *slog.Logger) loop.Config {
 	if lowat == 0 {
 		lowat = -1 // loop.Config takes 0 for its default
 	}
+	cpu := c.spokeCPU
+	if cpu == 0 {
+		cpu = -1
+	}
 	return loop.Config{
 		Hub: hub, Path: c.path, Origins: c.origins, Pollers: c.pollers,
 		ReadBufferBytes: int(c.readBuffer), SendBufferBytes: int(c.sndbuf), NotSentLowatBytes: lowat,
-		MaxMessageBytes: int(c.maxMessage), MaxSpokes: c.maxSpokes, MaxSpokesPerIP: c.maxPerIP, Compress: c.compress,
+		MaxMessageBytes: int(c.maxMessage), MaxSpokes: c.maxSpokes, MaxSpokesPerIP: c.maxPerIP, Compress: c.compress, SpokeCPU: cpu,
 		ConnectRate: c.connectRate, ConnectRatePerIP: c.connectRatePerIP, ConnectBurstPerIP: c.connectBurstPerIP, TrustedProxies: c.trustedProxies,
 		HandshakeTimeout: c.handshakeTimeout, Ping: c.ping, PongTimeout: c.pongTimeout,
 		CloseTimeout: c.closeTimeout, DrainTimeout: c.drainTimeout, TLSHandshakes: c.tlsHandshakes, Logger: logger,

@@ -92,6 +92,14 @@ func TestTheRateOfASpokeCanBeSetAndLifted(t *testing.T) {
 	}
 }
 
+func TestTheShareOfACoreForASpokeCanBeSetAndLifted(t *testing.T) {
+	for args, want := range map[string]float64{"--pprof": 0.1, "--spoke-cpu=2.5%": 0.025, "--spoke-cpu=0": -1, "--echo": -1} {
+		c, err := parseServe(t, args)
+		require.NoError(t, err)
+		require.InDelta(t, want, c.loop(nil, nil).SpokeCPU, 1e-9, args)
+	}
+}
+
 func TestTheBoundsOfSubscriptionsCanBeSetAndLifted(t *testing.T) {
 	for _, test := range []struct {
 		args   []string
@@ -191,6 +199,7 @@ func TestMistakesNameWhatIsAllowed(t *testing.T) {
 		{"--max-topic-memory=-1", "is not a size from 0"},
 		{"--spoke-rate=1000001", "is not a number from 0 to 1000000"},
 		{"--spoke-burst=-1", "is not a number from 0"},
+		{"--spoke-cpu=2", "shares look like 10%"},
 		{"--frames=jpeg", "is not one of text, binary"},
 		{"--log-level=loud", "is not one of debug, info, warn, error"},
 		{"--pprof=perhaps", "is neither true nor false"},

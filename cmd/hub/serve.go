@@ -248,7 +248,7 @@ func (c *config) adminConfig(hub *fanout.Hub, server *loop.Server, verifier *aut
 				for why, n := range st.Refused {
 					refused[why.String()] = n
 				}
-				return admin.LoopStats{Connections: st.Connections, Refused: refused, TLS: pair.stats(st.TLS)}
+				return admin.LoopStats{Connections: st.Connections, Suspensions: st.Suspensions, Refused: refused, TLS: pair.stats(st.TLS)}
 			},
 		},
 		Limits: admin.Limits{

@@ -30,7 +30,7 @@ func Hub() (Server, error) {
 	if err != nil {
 		return Server{}, err
 	}
-	server, err := loop.New(loop.Config{Hub: hub, Logger: quiet, Ping: Forever})
+	server, err := loop.New(loop.Config{Hub: hub, Logger: quiet, Ping: Forever, SpokeCPU: -1})
 	if err != nil {
 		return Server{}, err
 	}
