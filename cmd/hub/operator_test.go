@@ -50,7 +50,7 @@ func runProcess(t *testing.T, args ...string) (said string, err error) {
 // Whoever reads standard error sees why a tail has ended, once.
 func TestTailSaysOnceWhyItEnds(t *testing.T) {
 	spokes, _, _ := startHub(t, "--auth-jwt-key="+strings.Repeat("k", 32))
-	for address, why := range map[string]string{"ws://127.0.0.1:1/ws": "nothing listens at ws://127.0.0.1:1: is the hub running, and is this its --url address? (connection refused)", spokes: "401"} {
+	for address, why := range map[string]string{"ws://127.0.0.1:1/ws": "nothing listens at ws://127.0.0.1:1: is the hub running, and is this its --url address? (connection refused)", spokes: "401 Unauthorized"} {
 		said, err := runProcess(t, "tail", "--once", "--url", address)
 		require.Error(t, err)
 		require.Contains(t, said, why)

@@ -136,8 +136,11 @@ func runTail(ctx context.Context, address, token string, secure *tls.Config, cou
 	if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(cause, context.Canceled) {
 		return cause
 	}
+	if err != nil && ctx.Err() != nil { // why there was none has been said
+		return errors.New("ended before there was a connection")
+	}
 	if err != nil {
-		return err
+		return explainToken(err, token)
 	}
 	select {
 	case <-ctx.Done():
@@ -148,7 +151,7 @@ func runTail(ctx context.Context, address, token string, secure *tls.Config, cou
 		return cause
 	}
 	if err := c.Err(); ctx.Err() == nil && err != nil {
-		return err
+		return explainToken(err, token)
 	}
 	return nil
 }
@@ -160,6 +163,14 @@ func explainURL(err error, address string) error {
 		return err
 	}
 	return explainDial(err, u.Scheme+"://"+u.Host, "--url")
+}
+
+// explainToken names the flag for the token that a hub wants.
+func explainToken(err error, token string) error {
+	if refused := (*client.RefusedError)(nil); token == "" && errors.As(err, &refused) && refused.StatusCode == http.StatusUnauthorized {
+		return fmt.Errorf("%w; here it is --token TOKEN, as hub token makes one", err)
+	}
+	return err
 }
 
 // upsAndDowns follows the state of a connection, and says what is new about it.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"net/http"
 	"strings"
@@ -40,6 +41,22 @@ func TestTailSaysWhatIsNewAboutItsConnection(t *testing.T) {
 	next(up, 1500*time.Millisecond, "connected again after 3.5s: what was published meanwhile is missing", 3500)
 	next(down("client: gone"), time.Minute, "waiting: gone", 0)
 	next(up, 20*time.Millisecond, "connected again after 20ms: what was published meanwhile is missing", 20)
+}
+
+// Who has no token is told the flag for it, and who gives up before there is a connection that this is so.
+func TestTailSaysWhyThereWasNoConnection(t *testing.T) {
+	spokes, _, _ := startHub(t, "--auth-jwt-key="+strings.Repeat("k", 32))
+	require.ErrorContains(t, runTail(t.Context(), spokes, "", nil, 0, false, newLines()), "here it is --token TOKEN")
+	err := runTail(t.Context(), spokes, "not.a.token", nil, 0, false, newLines())
+	require.ErrorContains(t, err, "401 Unauthorized")
+	require.NotContains(t, err.Error(), "--token")
+
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	time.AfterFunc(100*time.Millisecond, cancel)
+	saidBy(t, func() {
+		require.EqualError(t, runTail(ctx, "ws://127.0.0.1:1/ws", "", nil, 0, false, newLines()), "ended before there was a connection")
+	})
 }
 
 // A script that reads what a tail prints finds a gap where a connection was lost and made again.
