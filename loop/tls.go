@@ -28,11 +28,10 @@ type secureConn struct {
 	conn // first, see conn.secure
 
 	// The reading side.
-	tls *tls.Conn // nil before the first record is complete, and for a peer that does not speak TLS
-	in  []byte    // what has arrived and tls.Conn has not read yet; nil between reads, but with flagPaused
+	tls  *tls.Conn // nil before the first record is complete, and for a peer that does not speak TLS
+	lent *loan     // nil between reads, but with flagPaused
 
-	takeBack func() // the buffer that tls.Conn has been lent, likewise
-	flooded  bool   // what has arrived during the handshake is not all that there was; see failFlooded
+	flooded bool // what has arrived during the handshake is not all that there was; see failFlooded
 
 	inLine bool // guarded by the mutex of shakers
 
@@ -150,7 +149,7 @@ func (c *secureConn) read(b []byte) {
 	if c.flooded {
 		return // there is a gap in front of it
 	}
-	c.in, c.takeBack = b, lend(c.tls)
+	c.lent = lend(c.tls, b)
 	c.open()
 }
 
@@ -207,13 +206,13 @@ func (c *secureConn) resume() {
 // pause leaves the rest for another time. It is little: a portion as it has arrived, and a record.
 func (c *secureConn) pause() {
 	if c.set(flagPaused) { // and if not, it is ours already
-		c.in = bytes.Clone(c.in)
+		c.lent.in = bytes.Clone(c.lent.in)
 	}
 }
 
 // opened goes on when everything that has arrived has been taken.
 func (c *secureConn) opened() {
-	c.takeBack()
+	c.lent.takeBack()
 	c.forget()
 	if c.flooded {
 		c.failFlooded()
@@ -222,7 +221,7 @@ func (c *secureConn) opened() {
 
 // forget gives up what has not been taken.
 func (c *secureConn) forget() {
-	c.in, c.takeBack = nil, nil
+	c.lent = nil
 	if c.has(flagPaused) {
 		c.flags.And(^uint32(flagPaused))
 	}
@@ -334,11 +333,11 @@ func (t *transport) Read(b []byte) (int, error) {
 	if c.has(flagShaking) {
 		return c.await(b)
 	}
-	if len(c.in) == 0 {
+	if c.lent == nil || len(c.lent.in) == 0 {
 		return 0, errNothing
 	}
-	n := copy(b, c.in)
-	c.in = c.in[n:]
+	n := copy(b, c.lent.in)
+	c.lent.in = c.lent.in[n:]
 	return n, nil
 }
 

@@ -206,7 +206,7 @@ func (c *secureConn) shake() bool {
 	default:
 		trim(c.tls)
 		c.flooded = flooded
-		c.in, c.takeBack = rest, lend(c.tls)
+		c.lent = lend(c.tls, rest)
 		c.open()
 	}
 	c.endRead()

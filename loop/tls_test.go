@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/stretchr/testify/require"
 
@@ -284,7 +285,8 @@ func TestTLSIdleConnectionHoldsNoBuffers(t *testing.T) {
 	secure := c.secure()
 	require.Zero(t, rawInput(secure.tls).Cap())
 	require.Zero(t, hand(secure.tls).Cap())
-	require.Nil(t, secure.in)
+	require.Nil(t, secure.lent)
+	require.LessOrEqual(t, unsafe.Sizeof(secureConn{}), uintptr(288), "the size class of the allocator that it is in")
 	require.Nil(t, secure.shaking)
 	c.endRead()
 	s.adopting.over()

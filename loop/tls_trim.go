@@ -29,27 +29,39 @@ func findBuffer(name string) func(*tls.Conn) *bytes.Buffer {
 	}
 }
 
-// recordBuffers are lent to tls.Conns while they are read from. There is room for a record and the beginning
-// of the next.
-var recordBuffers = sync.Pool{New: func() any { return new([recordHeader + maxRecord + 2*bytes.MinRead]byte) }}
+// A loan is what a secureConn has while it is read from: what has arrived, and a buffer for its tls.Conn to read
+// records into, with room for one and the beginning of the next.
+type loan struct {
+	in     []byte        // what has arrived and tls.Conn has not read yet
+	raw    *bytes.Buffer // of tls.Conn, which stands on record meanwhile; nil if it is not found
+	record [recordHeader + maxRecord + 2*bytes.MinRead]byte
+}
 
-// lend gives a tls.Conn a buffer to read records into. The function that it returns takes it back, and may
-// only be called when everything has been opened: what is left then is the beginning of a record.
-func lend(c *tls.Conn) (takeBack func()) {
-	if rawInput == nil {
-		return func() {}
+var loans = sync.Pool{New: func() any { return new(loan) }}
+
+// lend returns a loan to c, of which in has arrived.
+func lend(c *tls.Conn, in []byte) *loan {
+	l := loans.Get().(*loan)
+	l.in = in
+	if rawInput != nil {
+		l.raw = rawInput(c)
+		*l.raw = *bytes.NewBuffer(append(l.record[:0], l.raw.Bytes()...))
 	}
-	raw, buf := rawInput(c), recordBuffers.Get().(*[recordHeader + maxRecord + 2*bytes.MinRead]byte)
-	begun := raw.Bytes()
-	*raw = *bytes.NewBuffer(append(buf[:0], begun...))
-	return func() {
-		if raw.Len() == 0 {
-			*raw = bytes.Buffer{}
-		} else {
-			*raw = *bytes.NewBuffer(bytes.Clone(raw.Bytes()))
+	return l
+}
+
+// takeBack ends a loan, and may only be called when everything has been opened: what is left then is the
+// beginning of a record.
+func (l *loan) takeBack() {
+	if l.raw != nil {
+		var begun bytes.Buffer
+		if l.raw.Len() > 0 {
+			begun = *bytes.NewBuffer(bytes.Clone(l.raw.Bytes()))
 		}
-		recordBuffers.Put(buf)
+		*l.raw = begun
 	}
+	l.in, l.raw = nil, nil
+	loans.Put(l)
 }
 
 // trim takes from a tls.Conn what it only needs for the handshake.
