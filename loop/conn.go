@@ -121,7 +121,7 @@ func (s *Server) enter(from netip.AddrPort, secure bool) (c *conn, total int) {
 	} else {
 		c = new(conn)
 	}
-	c.server, c.began = s, s.now()
+	c.server, c.began, c.dear = s, s.now(), firstDear
 	if from.Addr().IsValid() {
 		c.ip, c.port = from.Addr().As16(), from.Port()
 	}

@@ -14,6 +14,9 @@ const (
 	// compressedRead bounds the portions of a spoke that may compress: before it is known how dear they
 	// are, one of 64 KiB could keep a poller for a tenth of a second.
 	compressedRead = 4 << 10
+	// firstDear is how dear a connection is taken to be before that is known: a portion of 64 KiB may be ten
+	// thousand messages. Who is cheap has whole portions after as many reads.
+	firstDear = 4
 	// cipherRead bounds the portions of a connection with TLS, as they arrive. What they cost is not known until
 	// a record is complete, which is worked on in portions of its own then.
 	cipherRead = 16 << 10
@@ -32,8 +35,12 @@ func (c *conn) portion(size int) int {
 // affordable returns how many of size bytes are worked on at once. What is behind the request for a handshake
 // may be compressed already.
 func (c *conn) affordable(size int) int {
-	if f := c.flags.Load(); f&flagCompressed != 0 || f&flagUpgraded == 0 {
+	f := c.flags.Load()
+	if f&(flagCompressed|flagUpgraded) != flagUpgraded {
 		size = min(size, compressedRead)
+	}
+	if f&flagUpgraded == 0 { // most of it is a request
+		return size
 	}
 	return min(size, max(size>>c.dear, smallRead))
 }

@@ -31,6 +31,7 @@ func TestOthersHaveTheirTurnsWithinWhatArrivesAtOnce(t *testing.T) {
 		"behind the request, TLS":        {secured(), true, 1000, 200, false},
 		"in a record":                    {secured(), false, 3 * perRecord, perRecord + perRecord/8, false},
 		"in a record, and it is gone":    {secured(), false, 3 * perRecord, perRecord + perRecord/8, true},
+		"in what is read first, no TLS":  {nil, false, 1200, 150, false},
 		"in what a poller reads, no TLS": {nil, false, 3000, 2000, false},
 	} {
 		t.Run(name, func(t *testing.T) {
