@@ -108,6 +108,7 @@ func (c *conn) finish() {
 		c.reader = nil
 	}
 	if c.has(flagUpgraded) {
+		c.setGone(endedWithoutClose)
 		c.logEnd()
 		c.spoke.Detach(*c.cause.Load())
 	}

@@ -61,13 +61,22 @@ func (c *conn) endRead() {
 	}
 }
 
+const endedWithoutClose = "the connection ended without a close frame"
+
+// setGone notes that the connection has ended, if nothing else has ended it before.
+func (c *conn) setGone(reason string) {
+	c.setCause(fanout.Cause{Side: fanout.PeerSide, Code: codec.CloseAbnormal, Reason: reason, Kind: fanout.KindGone})
+}
+
 // onClosed is called by the engine once the socket is closed, in a goroutine of the engine's.
 func (c *conn) onClosed(err error) {
-	reason := "the connection ended without a close frame"
+	reason := endedWithoutClose
 	if err != nil && !errors.Is(err, io.EOF) {
 		reason = err.Error()
 	}
-	c.setCause(fanout.Cause{Side: fanout.PeerSide, Code: codec.CloseAbnormal, Reason: reason, Kind: fanout.KindGone})
+	if !c.has(flagReading) { // or what is still being read may have a close frame in it; see finish
+		c.setGone(reason)
+	}
 	was := c.flags.Or(flagGone)
 	if was&flagShaking != 0 {
 		c.secure().interrupt()

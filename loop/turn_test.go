@@ -3,6 +3,7 @@ package loop
 import (
 	"bytes"
 	"crypto/tls"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -87,6 +88,33 @@ func TestOthersHaveTheirTurnsWithinWhatArrivesAtOnce(t *testing.T) {
 			if c.goes {
 				require.EqualValues(t, c.messages, receive(t, ended, "it is gone"), "before its end")
 			}
+		})
+	}
+}
+
+// A peer that closes and hangs up has closed, also when what it has sent takes longer than a turn.
+func TestACloseFrameCountsHoweverMuchIsInFrontOfIt(t *testing.T) {
+	for _, secure := range []bool{false, true} {
+		t.Run(fmt.Sprintf("TLS %v", secure), func(t *testing.T) {
+			overTLS = secure
+			defer func() { overTLS = false }()
+			var hc fanout.Config
+			life := watch(&hc)
+			hc.SpokeRatePerSec = -1
+			_, h, address := startServer(t, hc, Config{Pollers: 1})
+			g := addGate(t, h)
+			_, err := h.AddListener("ask:", func(*fanout.Spoke, codec.Envelope) {
+				for began := time.Now(); time.Since(began) < turnTime/4; { // dear
+				}
+			})
+			require.NoError(t, err)
+			p := connect(t, address)
+			p.write(message("gate", ""))
+			receive(t, g.entered, "the poller is held")
+			p.write(append(bytes.Repeat(message("ask", ""), 3000), closing(4000, "done")...))
+			_ = p.tcp.Close()
+			g.openc <- struct{}{}
+			require.EqualValues(t, 4000, receive(t, life.ended, "the spoke is gone").Code)
 		})
 	}
 }
