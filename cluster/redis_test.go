@@ -6,7 +6,6 @@ import (
 	"cmp"
 	"context"
 	"crypto/tls"
-	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -315,37 +314,4 @@ func startSentinel(t *testing.T, primary string, args ...string) *redisServer {
 	file := filepath.Join(t.TempDir(), "sentinel.conf")
 	require.NoError(t, os.WriteFile(file, []byte("sentinel monitor main "+host+" "+port+" 1\n"), 0o600))
 	return startRedisFrom(t, append([]string{file, "--sentinel"}, args...))
-}
-
-// TestAnyNodeOfARedisClusterWillDo: two hubs at different nodes of one hear each other.
-func TestAnyNodeOfARedisClusterWillDo(t *testing.T) {
-	one, two := startRedis(t, "--cluster-enabled", "yes"), startRedis(t, "--cluster-enabled", "yes")
-	host, port, _ := net.SplitHostPort(two.address)
-	require.Equal(t, "+OK", one.do("CLUSTER ADDSLOTSRANGE 0 8191"))
-	require.Equal(t, "+OK", two.do("CLUSTER ADDSLOTSRANGE 8192 16383"))
-	require.Equal(t, "+OK", one.do("CLUSTER MEET "+host+" "+port))
-	servers := func(list ...string) func(*cluster.RedisConfig) {
-		return func(c *cluster.RedisConfig) { c.Servers = list }
-	}
-	a, b := one.engine(t, servers("redis://"+one.address)), one.engine(t, servers("redis://"+two.address, "redis://"+two.address))
-	ofA, ofB := startStates(t, a), startStates(t, b)
-	b.Subscribe(cluster.Subject{Name: "c*", Glob: true}, cluster.Subject{Name: "c1"})
-	eventually(t, "both are there", func() bool { return ofA.isUp() && ofB.isUp() })
-	n := 0
-	eventually(t, "it arrives", func() bool {
-		n++
-		require.NoError(t, a.Publish("c1", fmt.Append(nil, n)))
-		a.Flush()
-		ofB.mu.Lock()
-		defer ofB.mu.Unlock()
-		return len(ofB.got) > 0
-	})
-	require.NoError(t, a.Publish("c1", []byte("end")))
-	a.Flush()
-	eventually(t, "the end arrives", func() bool {
-		ofB.mu.Lock()
-		defer ofB.mu.Unlock()
-		return ofB.got[len(ofB.got)-1] == "c1 end"
-	})
-	require.Equal(t, slices.Compact(slices.Clone(ofB.got)), ofB.got, "each once")
 }
