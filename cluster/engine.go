@@ -58,6 +58,9 @@ type Handler interface {
 	// Lost says that messages were on their way to this hub and are lost, though the connection is there: n of
 	// them, or 0 if nobody knows; those of one hub, or with "" of any.
 	Lost(n uint64, hub string)
+
+	// Met says that another hub can be reached that could not before, where an engine knows.
+	Met()
 }
 
 // Subject is one subscription.

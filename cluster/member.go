@@ -263,6 +263,9 @@ func (h *handler) Down(cause error) {
 	m.config.Logger.Error("engine is away, events stay on this hub", slog.String("engine", m.config.Engine.Kind()), slog.Any("error", cause))
 }
 
+// Met implements Handler: the two need not wait for the next beat to know each other.
+func (h *handler) Met() { (*Member)(h).sendBeat(false) }
+
 // Lost implements Handler.
 func (h *handler) Lost(n uint64, hub string) {
 	(*Member)(h).in.put(inMessage{kind: inShed, shed: &shed{count: n, hub: hub}}, 0)

@@ -20,6 +20,7 @@ func (c *counter) Receive(string, string, []byte) { c.messages.Add(1) }
 func (c *counter) Up()                            { c.ups.Add(1) }
 func (c *counter) Down(error)                     {}
 func (c *counter) Lost(uint64, string)            {}
+func (c *counter) Met()                           {}
 
 // BenchmarkRedis is a message of 280 bytes from Publish to Receive at so many other hubs, as fast as it goes: what it
 // costs this process, publisher and receivers together, and the server.

@@ -209,6 +209,7 @@ func (s *states) Down(cause error) {
 	s.up, s.cause = false, cause.Error()
 }
 func (s *states) Lost(uint64, string) {}
+func (s *states) Met()                {}
 
 func (s *states) isUp() bool { s.mu.Lock(); defer s.mu.Unlock(); return s.up }
 

@@ -35,6 +35,10 @@ type Config struct {
 	// set. Nil lets everybody do everything.
 	Authenticate func(*http.Request) (fanout.Claims, error)
 
+	// Ready reports whether the hub wants new spokes, beside what the server knows itself. GET /readyz says so; nobody is
+	// refused for it. It does not block. Nil for always.
+	Ready func() bool
+
 	// TLS makes the connections that Serve accepts speak it, versions 1.2 and 1.3; nil for none. It needs
 	// certificates, or a callback that has them, and is copied. Without NextProtos it agrees upon http/1.1,
 	// and its records are as large as what is written (DynamicRecordSizingDisabled). Request.TLS is set for

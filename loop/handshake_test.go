@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -193,6 +194,24 @@ func TestHandshakeThatTakesTooLongIsCutOffAndCountedOnce(t *testing.T) {
 	half.requireEnd()
 	await(t, func() bool { return s.Stats().Connections == 0 }, "both are forgotten")
 	require.EqualValues(t, 2, s.Stats().Refused[RefusedTimeout])
+}
+
+func TestReadinessIsTheHubsAsWell(t *testing.T) {
+	var wants atomic.Bool
+	_, _, address := startServer(t, fanout.Config{}, Config{Ready: wants.Load})
+	ask := func() (int, string) {
+		p := dialPeer(t, address, from{})
+		p.write([]byte("GET /readyz HTTP/1.1\r\nHost: a\r\n\r\n"))
+		resp, body := p.answer()
+		return resp.StatusCode, body
+	}
+	status, body := ask()
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Equal(t, "not ready\n", body)
+	_ = connect(t, address) // who comes all the same is let in
+	wants.Store(true)
+	status, _ = ask()
+	require.Equal(t, http.StatusOK, status)
 }
 
 func TestReadinessFailsWhileDraining(t *testing.T) {

@@ -61,6 +61,8 @@ func (c *conn) answerReady(r *http.Request) {
 		status, body = http.StatusServiceUnavailable, "draining\n"
 	case !c.server.Ready():
 		status, body = http.StatusServiceUnavailable, "short of memory\n"
+	case c.server.config.Ready != nil && !c.server.config.Ready():
+		status, body = http.StatusServiceUnavailable, "not ready\n"
 	}
 	c.reply(answer(status, "Cache-Control: no-store\r\n", body, r.Method == http.MethodHead))
 }

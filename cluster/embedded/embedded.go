@@ -183,13 +183,14 @@ func (e *Engine) Start(h cluster.Handler) error {
 	return nil
 }
 
-// watch tells the handler of routes that have been lost, until Close. What was on its way through one is
+// watch tells the handler of routes that are new, and of those that have been lost, until Close. What was on its way through one is
 // lost with it, and the connection to the server within knows nothing of that. What is dispatched until there is
 // another one is lost as well, so that is told once more.
 func (e *Engine) watch(h cluster.Handler) {
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
 	before, missing, away := map[uint64]string{}, map[string]bool{}, map[string]bool{}
+	met := 0 // times to say so: at once, and when it is sure that the other asks for what is said
 	for {
 		select {
 		case <-ticker.C:
@@ -207,6 +208,9 @@ func (e *Engine) watch(h cluster.Handler) {
 		now, reached := make(map[uint64]string, len(routes.Routes)), make(map[string]bool)
 		for _, r := range routes.Routes {
 			now[r.Rid], reached[r.RemoteName] = r.RemoteName, true
+			if _, ok := before[r.Rid]; !ok {
+				met = 2
+			}
 			if away[r.RemoteName] {
 				missing[r.RemoteName] = true
 				delete(away, r.RemoteName)
@@ -224,6 +228,10 @@ func (e *Engine) watch(h cluster.Handler) {
 			}
 		}
 		before = now
+		if met > 0 {
+			met--
+			h.Met()
+		}
 	}
 }
 

@@ -63,6 +63,7 @@ type asked struct {
 func (a *asked) Receive(string, string, []byte) {}
 func (a *asked) Down(error)                     {}
 func (a *asked) Lost(uint64, string)            {}
+func (a *asked) Met()                           {}
 func (a *asked) Up()                            { a.last.Store(int64(a.server.NumSubscriptions())); a.ups.Add(1) }
 
 // TestTheEngineIsBackWhenEverythingIsAskedForAgain: what is dispatched elsewhere until then is lost, and who is told that

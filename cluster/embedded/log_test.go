@@ -21,6 +21,7 @@ func (quietly) Receive(string, string, []byte) {}
 func (quietly) Up()                            {}
 func (quietly) Down(error)                     {}
 func (quietly) Lost(uint64, string)            {}
+func (quietly) Met()                           {}
 
 func startAlone(t *testing.T, password string, peers ...string) (*Engine, *synced.Buffer) {
 	t.Helper()

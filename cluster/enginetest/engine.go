@@ -33,6 +33,7 @@ func (r *recorder) state(s string) {
 func (r *recorder) Up()                 { r.state("up") }
 func (r *recorder) Down(error)          { r.state("down") }
 func (r *recorder) Lost(uint64, string) { r.state("lost") }
+func (r *recorder) Met()                { r.state("met") }
 
 func (r *recorder) count(message string) (n int) {
 	r.mu.Lock()

@@ -265,7 +265,7 @@ func (c *config) loop(hub *fanout.Hub, logger *slog.Logger) loop.Config {
 		cpu = -1
 	}
 	return loop.Config{
-		Hub: hub, Path: c.path, Origins: c.origins, Pollers: c.pollers,
+		Hub: hub, Ready: func() bool { return c.engine.ready(hub) }, Path: c.path, Origins: c.origins, Pollers: c.pollers,
 		ReadBufferBytes: int(c.readBuffer), SendBufferBytes: int(c.sndbuf), NotSentLowatBytes: lowat,
 		MaxMessageBytes: int(c.maxMessage), MaxSpokes: c.maxSpokes, MaxSpokesPerIP: c.maxPerIP, Compress: c.compress, SpokeCPU: cpu,
 		ConnectRate: c.connectRate, ConnectRatePerIP: c.connectRatePerIP, ConnectBurstPerIP: c.connectBurstPerIP, TrustedProxies: c.trustedProxies,

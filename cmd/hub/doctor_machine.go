@@ -79,7 +79,7 @@ func (thisMachine) listen(address string) error {
 }
 
 // readiness matches what the two sides of a hub say of it at /readyz.
-var readiness = regexp.MustCompile(`^(ready|draining|short of memory)\n$|"status":"ready"|"code":"not_ready"`)
+var readiness = regexp.MustCompile(`^(ready|not ready|draining|short of memory)\n$|"status":"ready"|"code":"not_ready"`)
 
 // hub asks what both sides of a hub answer without a token.
 func (thisMachine) hub(address string) bool {

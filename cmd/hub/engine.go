@@ -56,7 +56,7 @@ func addEngineFlags(f *flags, c *engineConfig) {
 	add(f, &c.engine, "engine", "what carries events between hubs: off for a hub that is alone, embedded, or servers of NATS or Redis as in nats://host:4222,nats://other:4222 or redis://host:6379", parseEngine, showText)
 	add(f, &c.prefix, "engine-prefix", "what the engine's subjects or channels begin with; hubs that act as one have the same", parseText, showText)
 	add(f, &c.format, "engine-format", "what the engine's messages are: hub for whole envelopes, or yoga for payloads under prefix:topic, or under the topic alone if --engine-prefix is empty, as GraphQL gateways publish them", oneOf("hub", "yoga"), showText)
-	addSwitch(f, &c.required, "engine-required", "be ready only while the engine is there")
+	addSwitch(f, &c.required, "engine-required", "be ready only while the engine is there; with --cluster-peers, once they are met as well, or 5s have passed")
 	add(f, &c.publish, "engine-publish", "what becomes of events dispatched while the engine is away: local for delivery to this hub's spokes alone, or refuse", oneOf("local", "refuse"), showText)
 	add(f, &c.queue, "engine-queue", "bytes that may wait for the engine, and again those that have come from it", size(1<<16, 1<<40), showSize)
 	add(f, &c.linger, "engine-linger", "time for which a topic is still asked for after its last taker has gone", duration(moment, day), showDuration)
@@ -243,9 +243,22 @@ func join(ctx context.Context, m *cluster.Member, hub *fanout.Hub) error {
 	return nil
 }
 
-// ready reports whether the engine is there, if it has to be.
+// meetWait is for how long a hub is not ready because it has not met those that it is told of: they may not be there.
+const meetWait = 5 * time.Second
+
+// ready reports whether the engine is there, if it has to be, and the other hubs.
 func (c *engineConfig) ready(hub *fanout.Hub) bool {
-	return !c.required || hub.ClusterInfo().Engine.State == "up"
+	return !c.required || c.joined(hub.ClusterInfo(), time.Now())
+}
+
+// joined reports whether a hub can be reached from others, and they from it, as far as it is known.
+func (c *engineConfig) joined(info fanout.ClusterInfo, now time.Time) bool {
+	if info.Engine.State != "up" {
+		return false
+	}
+	// One of the peers may be this hub itself; if none is, the last one is not waited for.
+	met := len(info.Hubs) >= max(2, len(c.peers))
+	return len(c.peers) == 0 || met || now.Sub(info.Engine.Since) >= meetWait
 }
 
 // limits are those of the engine, for metrics.

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strings"
 	"sync"
 	"testing"
@@ -151,5 +152,63 @@ func TestEngineFlagsThatDoNotGoTogether(t *testing.T) {
 		_, err := parseServe(t, tt.args...)
 		require.ErrorContains(t, err, tt.want, "%v", tt.args)
 		require.NotContains(t, err.Error(), "secret", "no secret is repeated")
+	}
+}
+
+// TestAHubWaitsForThoseThatItIsToldOf: within bounds, for they may not be there.
+func TestAHubWaitsForThoseThatItIsToldOf(t *testing.T) {
+	now := time.Now()
+	for _, test := range []struct {
+		state string
+		peers int
+		hubs  int
+		since time.Duration
+		want  bool
+	}{
+		{"away", 0, 1, time.Hour, false},
+		{"away", 3, 3, time.Hour, false},
+		{"up", 0, 1, 0, true}, // of NATS and Redis nobody knows who is to be there
+		{"up", 3, 1, 0, false},
+		{"up", 3, 2, 0, false},
+		{"up", 3, 3, 0, true}, // it is one of the three
+		{"up", 1, 1, 0, false},
+		{"up", 1, 2, 0, true},
+		{"up", 3, 1, meetWait, true},
+	} {
+		c := engineConfig{required: true, peers: make([]string, test.peers)}
+		info := fanout.ClusterInfo{Engine: fanout.EngineInfo{State: test.state, Since: now.Add(-test.since)}, Hubs: make([]fanout.HubInfo, test.hubs)}
+		require.Equal(t, test.want, c.joined(info, now), "%+v", test)
+	}
+}
+
+// TestHubsAreReadyWhenTheyHaveMet: at both ports, and they need no beat for it.
+func TestHubsAreReadyWhenTheyHaveMet(t *testing.T) {
+	peers := []string{freeAddress(t), freeAddress(t)}
+	start := func(i int) (spokes, admin string) {
+		spokes, admin, _ = startHub(t, "--engine=embedded", "--engine-required", "--engine-beat=1h", "--cluster-listen="+peers[i], "--cluster-peers="+strings.Join(peers, ","))
+		u, err := url.Parse(spokes)
+		require.NoError(t, err)
+		return "http://" + u.Host, admin
+	}
+	ready := func(base string) int {
+		resp, err := http.Get(base + "/readyz")
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		return resp.StatusCode
+	}
+	began := time.Now()
+	spokes, admin := start(0)
+	if first := []int{ready(spokes), ready(admin)}; time.Since(began) < meetWait {
+		require.Equal(t, []int{503, 503}, first, "it is alone")
+	}
+	spokes2, admin2 := start(1)
+	var one, two fanout.ClusterInfo
+	require.Eventually(t, func() bool {
+		getJSON(t, admin+"/v1/cluster", &one)
+		getJSON(t, admin2+"/v1/cluster", &two)
+		return len(one.Hubs) == 2 && len(two.Hubs) == 2
+	}, 20*time.Second, 10*time.Millisecond)
+	for _, base := range []string{spokes, admin, spokes2, admin2} {
+		require.Equal(t, 200, ready(base))
 	}
 }
