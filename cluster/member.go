@@ -36,6 +36,7 @@ type Member struct {
 	topics atomic.Int64
 	up     atomic.Bool
 	since  atomic.Pointer[time.Time] // of up
+	beatNo atomic.Uint64             // of the last beat; publish counts
 	// leaving: Close has been called, and nothing more is forwarded.
 	leaving atomic.Bool
 	// maxBytes is the largest event that the engine takes, as the length of its frame; 0 for any.
@@ -43,7 +44,6 @@ type Member struct {
 
 	// The goroutine of publish only.
 	seq     uint64 // of the last event given to the engine
-	beatNo  uint64
 	left    bool   // the farewell has been handed over: there are no more beats
 	message []byte // the one being handed over
 
@@ -56,6 +56,7 @@ type Member struct {
 	whole  bool      // everything is asked for, and will be
 	looked time.Time // when it was last looked for hubs that have gone silent
 	awake  time.Time // since when that has been done each time
+	twin   time.Time // when it was last logged that there is another hub with the same id
 
 	rates rates // the goroutine of tick only
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/alkdev/hub/codec"
 	"github.com/alkdev/hub/fanout"
+	"github.com/alkdev/hub/internal/synced"
 )
 
 // startMember is run in real time.
@@ -292,4 +293,25 @@ func TestHowManyAreMissingIsSaidOnlyIfItIsKnown(t *testing.T) {
 			require.EqualValues(t, subjects, f.hub.ClusterInfo().Engine.Shed)
 		})
 	}
+}
+
+// TestTwoHubsWithOneIDAreFoundOut: they do not hear each other, and the log says why, once in a while.
+func TestTwoHubsWithOneIDAreFoundOut(t *testing.T) {
+	var log synced.Buffer
+	run(t, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, nil, func(t *testing.T, f *fixture) {
+		said := func() int { return strings.Count(log.String(), "another hub has the id of this one") }
+		own := f.engine.notes(t)[0]
+		f.beatOf("me", *own.Beat)
+		synctest.Wait()
+		require.Zero(t, said(), "its own, by a connection that has broken")
+		for range 10 {
+			f.beatOf("me", beat{No: 1000})
+		}
+		synctest.Wait()
+		require.Equal(t, 1, said())
+		time.Sleep(2 * twinEvery)
+		f.beatOf("me", beat{No: 2000})
+		synctest.Wait()
+		require.Equal(t, 2, said())
+	})
 }

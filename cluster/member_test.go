@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -118,7 +119,7 @@ func run(t *testing.T, c Config, topics []string, test func(*testing.T, *fixture
 		f := &fixture{engine: &scriptEngine{}, sink: &sink{}}
 		format, err := NATSHub("h")
 		require.NoError(t, err)
-		c.Engine, c.Format, c.ID, c.Logger = f.engine, format, "me", slog.New(slog.DiscardHandler)
+		c.Engine, c.Format, c.ID, c.Logger = f.engine, format, "me", cmp.Or(c.Logger, slog.New(slog.DiscardHandler))
 		f.member, err = New(c)
 		require.NoError(t, err)
 		f.hub, err = fanout.New(fanout.Config{Cluster: f.member, Shards: 1, Logger: c.Logger, Limits: fanout.Limits{TotalBytes: 64 << 10}})

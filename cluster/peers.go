@@ -81,6 +81,7 @@ func (m *Member) takeNote(in *inMessage) {
 	}
 	switch {
 	case n.From == m.config.ID:
+		m.seeMyself(n.Beat, in.at)
 	case n.Order != nil:
 		m.carry(n)
 	case n.Answer != nil:
@@ -88,6 +89,20 @@ func (m *Member) takeNote(in *inMessage) {
 	default:
 		m.takeBeat(n.From, *n.Beat, in.at)
 	}
+}
+
+// twinEvery is how often the log says that another hub has the same id.
+const twinEvery = time.Minute
+
+// seeMyself takes a beat of a hub with the id of this one. One that this hub has sent may come back behind a connection that
+// has broken; one that it has not is that of another hub, and both take all that the other one sends for their own.
+func (m *Member) seeMyself(b *beat, at time.Time) {
+	if b == nil || b.No <= m.beatNo.Load() || at.Sub(m.twin) < twinEvery {
+		return
+	}
+	m.twin = at
+	m.config.Logger.Error("another hub has the id of this one: neither hears what the other dispatches, start one of them again",
+		slog.String("id", m.config.ID), slog.String("hubNode", b.Node))
 }
 
 // takeBeat compares a beat with the one before: what is missing between them is told to the spokes.
@@ -238,11 +253,10 @@ func (m *Member) sendBeat(bye bool) {
 			return "", nil // a hub that is heard of again would be missed
 		}
 		m.left = bye
-		m.beatNo++
 		m.peers.mu.Lock()
 		b := m.peers.self
 		m.peers.mu.Unlock()
-		b.No, b.Seq, b.Bye = m.beatNo, m.seq, bye
+		b.No, b.Seq, b.Bye = m.beatNo.Add(1), m.seq, bye
 		b.NotForwarded, b.Outages = m.counts.notForwarded.Load(), m.counts.outages.Load()
 		n := note{From: m.config.ID, Beat: &b}
 		return m.allHubs, n.encode()

@@ -41,7 +41,6 @@ func TestWhatIsLostUntilARouteIsBackIsAnnounced(t *testing.T) {
 	cable.plug()
 	eventually(t, "events arrive again", func() bool { dispatch(t, a, `"after"`); return s.has(`"after"`) })
 	require.False(t, s.has(`"lost"`))
-	require.WithinDuration(t, time.Now(), lastSeen(b, a), beat, "no beat was lost")
 	eventually(t, "what was lost since is announced", func() bool { return s.gaps(t) > 1 })
 }
 
