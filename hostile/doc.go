@@ -13,7 +13,8 @@
 //
 // make hostile runs the long form, for SECONDS each, on a machine that does nothing else. An attacker
 // never stops there, but it shares one core with those who behave and runs only when nobody else wants that: what
-// is measured is the hub. What those who behave wait for may take twice as long as in quiet (the worse of
-// before and after, in the same run), and what the hub does for the attackers first on top (table_test.go), and two
-// slices of the kernel's scheduler.
+// is measured is the hub. Before, the same attack goes to another hub of the machine, so that it is known what it takes of the
+// cores alone. What those who behave wait for may take twice as long as then, or as in quiet (the worse of before and
+// after, in the same run), and what the hub does for the attackers first on top (table_test.go), and one
+// slice of the kernel's scheduler.
 package hostile

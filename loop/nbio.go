@@ -1,7 +1,6 @@
 package loop
 
 import (
-	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -9,8 +8,6 @@ import (
 	"os"
 	"runtime"
 	"sync"
-	"syscall"
-	"time"
 
 	"github.com/lesismal/nbio"
 	"github.com/lesismal/nbio/logging"
@@ -227,81 +224,6 @@ func (e *engine) stop() {
 	e.mu.Unlock()
 	e.nb.Stop()
 	e.rests.stop()
-}
-
-// read gives c what has arrived, for one turn. It runs on the poller.
-func (e *engine) read(nb *socket, c *conn) {
-	buf := e.nb.PollerBuffer(nb)
-	if verify.On {
-		e.checkPoller(buf)
-	}
-	if c.has(flagSuspended) { // and the engine has had it polled since
-		if hungUp(nb) {
-			e.rests.leave(nb, c)
-			return
-		}
-		repoll(c)
-		return
-	}
-	began := time.Now()
-	before := began
-	for c.beginRead() {
-		now, more, err := before, true, error(nil)
-		if c.has(flagPaused) { // this is what comes before what can be read
-			c.secure().resume()
-			now = time.Now()
-		} else {
-			n, part := 0, buf[:c.portion(len(buf))]
-			if n, err = nb.Read(part); n > 0 {
-				c.onBytes(part[:n])
-			}
-			if n >= smallRead {
-				now = time.Now()
-				c.pricePlain(len(part), now.Sub(before))
-			}
-			more = n == len(part) || c.has(flagPaused) // if not, also at the end: the engine closes on hang-up
-		}
-		wait := c.charge(now.Sub(before))
-		c.endRead()
-		switch before = now; {
-		case errors.Is(err, syscall.EINTR):
-		case errors.Is(err, syscall.EAGAIN):
-			return
-		case err != nil:
-			_ = nb.CloseWithError(err)
-			return
-		case wait > 0, more && now.Sub(began) >= turnTime:
-			e.endTurn(nb, c, wait)
-			return
-		case !more:
-			return
-		}
-	}
-}
-
-// endTurn leaves what c has not been worked on of to its next turn, which comes after so long at the earliest, or
-// to rests.
-func (e *engine) endTurn(nb *socket, c *conn, wait time.Duration) {
-	switch {
-	case hungUp(nb):
-		e.rests.leave(nb, c)
-	case wait > 0:
-		c.suspend(wait)
-	case c.has(flagPaused):
-		e.revisit(c)
-	}
-}
-
-// hungUp reports whether the peer will send nothing more.
-func hungUp(nb *socket) bool {
-	nb.Lock()
-	defer nb.Unlock()
-	if closed, _ := nb.IsClosed(); closed {
-		return true
-	}
-	fds := []unix.PollFd{{Fd: int32(nb.Hash()), Events: unix.POLLRDHUP}}
-	n, err := unix.Poll(fds, 0)
-	return err == nil && n > 0 && fds[0].Revents&(unix.POLLRDHUP|unix.POLLHUP|unix.POLLERR) != 0
 }
 
 // write gives the kernel what it takes of b at once, and returns how much that was. After an error the
