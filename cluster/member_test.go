@@ -246,8 +246,9 @@ func TestASilentHubIsLostAfterThreeBeats(t *testing.T) {
 	run(t, Config{Beat: time.Second}, nil, func(t *testing.T, f *fixture) {
 		time.Sleep(10 * time.Second)
 		require.Equal(t, hubUnknown, f.member.whereabouts("other"), "it would have been heard of")
-		f.beat(beat{})
+		f.beat(beat{Spokes: 7, DispatchedPerSec: 5, DeliveriesPerSec: 35})
 		require.Equal(t, hubLive, f.member.whereabouts("other"))
+		require.InDelta(t, 35, f.hub.ClusterInfo().Hubs[1].DeliveriesPerSec, 0)
 		time.Sleep(2900 * time.Millisecond)
 		synctest.Wait()
 		require.Equal(t, hubLive, f.member.whereabouts("other"))
@@ -255,7 +256,10 @@ func TestASilentHubIsLostAfterThreeBeats(t *testing.T) {
 		synctest.Wait()
 		require.Equal(t, hubLost, f.member.whereabouts("other"))
 		require.Equal(t, "gap(engine,0)", f.sink.stream(t))
-		require.Equal(t, "lost", f.hub.ClusterInfo().Hubs[1].State)
+		lost := f.hub.ClusterInfo().Hubs[1]
+		require.Equal(t, "lost", lost.State)
+		require.Equal(t, 7, lost.Spokes, "which may be there still")
+		require.Zero(t, lost.DispatchedPerSec+lost.DeliveriesPerSec)
 		time.Sleep(time.Hour)
 		synctest.Wait()
 		require.Empty(t, f.sink.stream(t), "once")

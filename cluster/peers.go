@@ -322,7 +322,7 @@ func (m *Member) Info() fanout.ClusterInfo {
 			DispatchedPerSec: p.beat.DispatchedPerSec, DeliveriesPerSec: p.beat.DeliveriesPerSec,
 		}
 		if p.lost {
-			h.State = "lost"
+			h.State, h.DispatchedPerSec, h.DeliveriesPerSec = "lost", 0, 0
 		}
 		others = append(others, h)
 	}

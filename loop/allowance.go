@@ -47,6 +47,7 @@ func (c *conn) charge(took time.Duration) (wait time.Duration) {
 func (c *conn) suspend(wait time.Duration) {
 	c.set(flagSuspended)
 	c.server.suspensions.Add(1)
+	c.server.warnOfSuspension(c)
 	repoll(c)
 	time.AfterFunc(wait, c.wake)
 }

@@ -25,6 +25,14 @@ func (s *Server) warnOfTLS() {
 	}
 }
 
+// warnOfSuspension logs who sends more than there is time for: nobody else would say which spoke it is.
+func (s *Server) warnOfSuspension(c *conn) {
+	if c.has(flagUpgraded) && s.mayAgain(&s.suspensionWarning) {
+		s.config.Logger.Warn("loop: a spoke sends more than can be read within Config.SpokeCPU (hub serve --spoke-cpu): the rest is read later",
+			slog.String("spoke", c.spoke.ID()), slog.String("peer", c.Remote()))
+	}
+}
+
 // refused counts a refusal and logs it, with nothing of the request: there may be a token in any part of it. A
 // browser does not show its page that an origin is not allowed.
 func (s *Server) refused(c *conn, r *refusal) {

@@ -37,8 +37,8 @@ type Server struct {
 	suspensions atomic.Uint64
 	refusals    refusals
 
-	tlsFailures               atomic.Uint64 // connections that broke TLS after the handshake
-	tlsWarning, originWarning seldom
+	tlsFailures                                  atomic.Uint64 // connections that broke TLS after the handshake
+	tlsWarning, originWarning, suspensionWarning seldom
 
 	mu sync.Mutex // a leaf
 	// +checklocks:mu

@@ -69,11 +69,19 @@ func TestARefusalIsLoggedOnceAMinute(t *testing.T) {
 	})
 }
 
-func TestAHubThatStartsFirstIsNoError(t *testing.T) {
-	log := &synced.Buffer{}
-	l := &serverLog{logger: slog.New(slog.NewTextHandler(log, nil))}
-	l.Errorf("Error trying to connect to route (attempt %v): %v", 1, "connection refused")
-	require.Equal(t, 1, strings.Count(log.String(), "level=WARN"))
-	l.Errorf("anything else")
-	require.Equal(t, 1, strings.Count(log.String(), "level=ERROR"))
+func TestAHubThatIsNotThereIsNoErrorAndNamedOnceAMinute(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &synced.Buffer{}
+		l := &serverLog{logger: slog.New(slog.NewTextHandler(log, nil))}
+		for attempt := range 121 { // two minutes
+			for _, address := range []string{"127.0.0.1:6222", "127.0.0.1:6223"} {
+				l.Errorf("Error trying to connect to route (attempt %v): %v", attempt, "dial tcp "+address+": connect: connection refused")
+			}
+			time.Sleep(time.Second)
+		}
+		require.Equal(t, 3, strings.Count(log.String(), "6222"), log.String())
+		require.Equal(t, 6, strings.Count(log.String(), "level=WARN msg=\"another hub cannot be reached"), log.String())
+		l.Errorf("anything else")
+		require.Equal(t, 1, strings.Count(log.String(), "level=ERROR"))
+	})
 }

@@ -231,7 +231,7 @@ func (c *config) announce(logger *slog.Logger, ln, adminLn net.Listener, lc loop
 		slog.String("spokeBuffer", showSize(c.spokeBuffer)), slog.Duration("spokeLag", c.spokeLag),
 		slog.String("totalBuffer", showSize(c.totalBuffer)), slog.String("slow", c.slow),
 		slog.String("slowFor", showPolicies(c.slowFor)), slog.String("maxMessage", showSize(c.maxMessage)),
-		slog.Int("spokeRate", c.spokeRate),
+		slog.Int("spokeRate", c.spokeRate), slog.Int("spokeBurst", c.spokeBurst), slog.String("spokeCPU", showShare(c.spokeCPU)),
 		slog.Int("shards", c.shards), slog.Int("pollers", c.pollers))
 }
 
