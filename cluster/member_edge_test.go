@@ -123,7 +123,9 @@ func TestAHubIsClosedThoughOthersDispatch(t *testing.T) {
 	engine := member.config.Engine.(*scriptEngine)
 	frame, err := codec.NewFrame(codec.Envelope{Type: "t"}, codec.Text)
 	require.NoError(t, err)
+	engine.mu.Lock()
 	engine.each = func() { _, _ = member.Forward(frame) } // whenever one has been handed over there is another
+	engine.mu.Unlock()
 	_, err = member.Forward(frame)
 	require.NoError(t, err)
 	closed := make(chan struct{})
