@@ -163,9 +163,17 @@ func (m *Member) Forward(frames ...*codec.Frame) (forwarded bool, err error) {
 func (m *Member) tooLarge(frames []*codec.Frame) error {
 	most := m.maxBytes.Load()
 	for _, f := range frames {
-		if most > 0 && int64(f.Len()) > most {
-			return fmt.Errorf("%w: other hubs are reached with %d bytes at most", fanout.ErrTooLarge, most)
+		if err := fits(int64(f.Len()), most); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// fits returns an error if a message of n bytes is larger than the most that the engine takes, 0 for any.
+func fits(n, most int64) error {
+	if most > 0 && n > most {
+		return fmt.Errorf("%w: other hubs are reached with %d bytes at most", fanout.ErrTooLarge, most)
 	}
 	return nil
 }

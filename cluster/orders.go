@@ -2,7 +2,6 @@ package cluster
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"sync"
 	"time"
@@ -114,9 +113,9 @@ func (m *Member) Send(id string, o fanout.Order, answer func(error)) error {
 	}
 	n.Order.No = no
 	data, subject := n.encode(), m.config.Format.Control(hub)
-	if most := m.config.Engine.MaxBytes(); most > 0 && int64(len(data)) > most {
+	if err := fits(int64(len(data)), m.config.Engine.MaxBytes()); err != nil {
 		m.orders.forget(no)
-		return fmt.Errorf("%w: other hubs are reached with %d bytes at most", fanout.ErrTooLarge, most)
+		return err
 	}
 	fail := func() { m.orders.answered(no, fanout.ErrUnanswered) }
 	order := outMessage{note: func() (string, []byte) { return subject, data }, failed: fail}

@@ -35,8 +35,11 @@ func (c *conn) rested(since stamp) {
 // charge notes that c has been worked on for so long, and returns how long it is not to be read from.
 func (c *conn) charge(took time.Duration) (wait time.Duration) {
 	a := c.server.allowance
+	if a == 0 {
+		return 0
+	}
 	c.spent += uint32(min(max(took, leastCharge), mostCharge) / time.Microsecond)
-	if a == 0 || c.spent <= a.atOnce() {
+	if c.spent <= a.atOnce() {
 		return 0
 	}
 	over := c.spent - uint32(a) // so that as much is there again as one stampUnit brings

@@ -69,17 +69,23 @@ func socketOf(fd int, owner any) *socket {
 	return nb
 }
 
+// withPoller calls fn with the epoll descriptor of a socket's poller and with its own, unless it is closed or
+// not polled yet.
+//
+//go:norace
+func withPoller(nb *socket, fn func(epoll, fd int)) {
+	withDescriptor(nb, func(fd int) {
+		if p := *(*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(nb), fieldPoller.offset)); p != nil {
+			fn(*(*int)(unsafe.Add(p, fieldEpoll.offset)), fd)
+		}
+	})
+}
+
 // unpoll makes the poller of a socket forget it. Closing the descriptor does so only if it is the last one
 // of its socket: a duplicate of a listener would be reported on, under a number that is free for others,
 // for as long as the listener is open.
-//
-//go:norace
 func unpoll(nb *socket) {
-	withDescriptor(nb, func(fd int) {
-		if p := *(*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(nb), fieldPoller.offset)); p != nil {
-			_ = unix.EpollCtl(*(*int)(unsafe.Add(p, fieldEpoll.offset)), unix.EPOLL_CTL_DEL, fd, nil)
-		}
-	})
+	withPoller(nb, func(epoll, fd int) { _ = unix.EpollCtl(epoll, unix.EPOLL_CTL_DEL, fd, nil) })
 }
 
 // repoll has the poller say that something has arrived for c, or not if c is suspended. The engine has it said again
@@ -87,20 +93,15 @@ func unpoll(nb *socket) {
 //
 //go:norace
 func repoll(c *conn) {
-	nb := c.sock
-	withDescriptor(nb, func(fd int) {
-		p := *(*unsafe.Pointer)(unsafe.Add(unsafe.Pointer(nb), fieldPoller.offset))
-		if p == nil {
-			return
-		}
+	withPoller(c.sock, func(epoll, fd int) {
 		event := unix.EpollEvent{Fd: int32(fd)}
 		if !c.has(flagSuspended) { // looked at with the lock held, so that the last to come has the last word
 			event.Events = unix.EPOLLIN | unix.EPOLLPRI | unix.EPOLLRDHUP
 		}
-		if *(*bool)(unsafe.Add(unsafe.Pointer(nb), fieldWriting.offset)) {
+		if *(*bool)(unsafe.Add(unsafe.Pointer(c.sock), fieldWriting.offset)) {
 			event.Events |= unix.EPOLLOUT
 		}
-		_ = unix.EpollCtl(*(*int)(unsafe.Add(p, fieldEpoll.offset)), unix.EPOLL_CTL_MOD, fd, &event)
+		_ = unix.EpollCtl(epoll, unix.EPOLL_CTL_MOD, fd, &event)
 	})
 }
 

@@ -105,7 +105,8 @@ func (e *engine) read(nb *socket, c *conn) {
 		}
 		wait := c.charge(now.Sub(before))
 		c.endRead()
-		switch before = now; {
+		before = now
+		switch {
 		case errors.Is(err, syscall.EINTR):
 		case errors.Is(err, syscall.EAGAIN):
 			return
